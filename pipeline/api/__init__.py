@@ -1,0 +1,1 @@
+"""HTTP that the shells share: serving, limits, metrics."""

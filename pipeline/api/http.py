@@ -1,0 +1,95 @@
+"""Serving HTTP in a shell: one place for listening, limits, health and `/metrics`."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from aiohttp import web
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+MAX_REQUEST_BYTES = 16 * 1024 * 1024
+
+
+class ListenError(RuntimeError):
+    """An address that can't be listened on; the message says what to do."""
+
+
+def split_address(listen: str) -> tuple[str, int]:
+    """Host and port of `host:port`.
+
+    >>> split_address("127.0.0.1:9464")
+    ('127.0.0.1', 9464)
+    """
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit():
+        raise ListenError(f"{listen}: expected host:port")
+    return host.strip("[]"), int(port)
+
+
+def new_app(registry: CollectorRegistry = REGISTRY) -> web.Application:
+    """An application that answers `/-/healthy` and `/metrics`; the caller adds its own routes."""
+    app = web.Application(client_max_size=MAX_REQUEST_BYTES)
+
+    async def healthy(_request: web.Request) -> web.Response:
+        return web.Response(text="Watchkeeper is healthy.\n")
+
+    async def metrics(request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        response = web.Response(body=encode(registry))
+        response.headers["Content-Type"] = content_type
+        return response
+
+    app.router.add_get("/-/healthy", healthy)
+    app.router.add_get("/metrics", metrics)
+    return app
+
+
+class Server:
+    """A running application; `port` is the one it got when 0 was asked for."""
+
+    def __init__(self, runner: web.AppRunner, host: str, port: int) -> None:
+        self._runner = runner
+        self.host = host
+        self.port = port
+
+    async def close(self) -> None:
+        await self._runner.cleanup()
+
+
+async def serve(app: web.Application, listen: str) -> Server:
+    """Serve `app` on `listen` (`host:port`).
+
+    Raises
+    ------
+    ListenError
+        The port is taken, or the address is not this machine's.
+    """
+    host, port = split_address(listen)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+    except OSError as error:
+        await runner.cleanup()
+        if error.errno == errno.EADDRINUSE:
+            raise ListenError(
+                f"{listen}: the port is taken; stop what listens there, or choose another one"
+            ) from error
+        raise ListenError(f"{listen}: can't listen there: {error.strerror}") from error
+    bound: tuple[str, int] = runner.addresses[0][:2]
+    return Server(runner, bound[0], bound[1])
+
+
+def port_is_free(listen: str) -> bool:
+    """Whether nothing listens on `listen` now."""
+    host, port = split_address(listen)
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True

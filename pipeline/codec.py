@@ -1,0 +1,227 @@
+"""Records to bytes and back, with a version. The only place that knows the wire format.
+
+Binary records start with eight bytes: `WK`, format version, kind, and a count (uint32, little
+endian). A frame batch goes on with one header of 32 bytes a frame (target, dictionary: uint64;
+time in ms: int64; number of values: uint32; zero: uint32), then all values as float64, so that
+decoding is a view and not a copy. Dictionaries are MessagePack behind the same eight bytes. Alerts
+are JSON, so that a person can read the topic.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from pipeline.model import (
+    Alert,
+    Evaluated,
+    Frame,
+    FrameBatch,
+    Scores,
+    SeriesDictionary,
+    Tick,
+)
+
+VERSION = 1
+MAX_FRAMES = 1 << 20
+
+_PREFIX = struct.Struct("<2sBBI")
+_MAGIC = b"WK"
+_FRAMES, _TICK, _DICTIONARY, _SCORES, _EVALUATED = 1, 2, 3, 4, 5
+_HEADER = np.dtype(
+    [
+        ("target", "<u8"),
+        ("dictionary", "<u8"),
+        ("time_ms", "<i8"),
+        ("count", "<u4"),
+        ("zero", "<u4"),
+    ]
+)
+_SCORE = np.dtype([("column", "<u4"), ("score", "<f4")])
+
+_pack = msgspec.msgpack.Encoder().encode
+_json = msgspec.json.Encoder(order="deterministic").encode
+_unpack_tick = msgspec.msgpack.Decoder(Tick).decode
+_unpack_evaluated = msgspec.msgpack.Decoder(Evaluated).decode
+_unpack_dictionary = msgspec.msgpack.Decoder(SeriesDictionary).decode
+
+
+class CodecError(ValueError):
+    """Bytes that are no record of ours; `reason` is one of a small fixed set, for counting."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class _VersionedAlert(msgspec.Struct, frozen=True):
+    version: int
+    alert: Alert
+
+
+_read_alert = msgspec.json.Decoder(_VersionedAlert).decode
+
+
+def encode_frames(frames: Sequence[Frame]) -> bytes:
+    """One `telemetry` record with all of `frames`, in order."""
+    header = np.zeros(len(frames), dtype=_HEADER)
+    for i, frame in enumerate(frames):
+        header[i] = (frame.target_id, frame.dictionary_id, frame.time_ms, len(frame.values), 0)
+    prefix = _PREFIX.pack(_MAGIC, VERSION, _FRAMES, len(frames))
+    values = [np.ascontiguousarray(frame.values, dtype="<f8").tobytes() for frame in frames]
+    return b"".join([prefix, header.tobytes(), *values])
+
+
+def encode_tick(tick: Tick) -> bytes:
+    return _PREFIX.pack(_MAGIC, VERSION, _TICK, 1) + _pack(tick)
+
+
+def decode_telemetry(record: bytes) -> FrameBatch | Tick:
+    """What a record of the `telemetry` topic holds; a batch's arrays are views of `record`.
+
+    Raises
+    ------
+    CodecError
+        `not_a_record`, `version`, `kind`, `truncated`, `length` or `malformed`.
+    """
+    kind, count = _read_prefix(record)
+    if kind == _TICK:
+        return _decode(_unpack_tick, record, "tick")
+    if kind != _FRAMES:
+        raise CodecError("kind", f"telemetry record: expected kind 1 or 2, got {kind}")
+    return _decode_frames(record, count)
+
+
+def encode_dictionary(dictionary: SeriesDictionary) -> bytes:
+    return _PREFIX.pack(_MAGIC, VERSION, _DICTIONARY, 1) + _pack(dictionary)
+
+
+def decode_dictionary(record: bytes) -> SeriesDictionary:
+    """A record of the `series` topic.
+
+    Raises
+    ------
+    CodecError
+        As `decode_telemetry`.
+    """
+    kind, _ = _read_prefix(record)
+    if kind != _DICTIONARY:
+        raise CodecError("kind", f"series record: expected kind {_DICTIONARY}, got {kind}")
+    dictionary: SeriesDictionary = _decode(_unpack_dictionary, record, "dictionary")
+    return dictionary
+
+
+def dictionary_key(dictionary_id: int) -> bytes:
+    """The key of a dictionary in the compacted topic `series`."""
+    return f"{dictionary_id:016x}".encode()
+
+
+def encode_signal(signal: Scores | Evaluated) -> bytes:
+    """One record of the `signals` topic."""
+    if isinstance(signal, Evaluated):
+        return _PREFIX.pack(_MAGIC, VERSION, _EVALUATED, 1) + _pack(signal)
+    header = np.zeros(1, dtype=_HEADER)
+    header[0] = (signal.target_id, signal.dictionary_id, signal.time_ms, len(signal.scores), 0)
+    body = np.empty(len(signal.scores), dtype=_SCORE)
+    body["column"], body["score"] = signal.columns, signal.scores
+    prefix = _PREFIX.pack(_MAGIC, VERSION, _SCORES, 1)
+    return prefix + header.tobytes() + body.tobytes()
+
+
+def decode_signal(record: bytes) -> Scores | Evaluated:
+    """What a record of the `signals` topic holds.
+
+    Raises
+    ------
+    CodecError
+        As `decode_telemetry`.
+    """
+    kind, _ = _read_prefix(record)
+    if kind == _EVALUATED:
+        mark: Evaluated = _decode(_unpack_evaluated, record, "mark")
+        return mark
+    if kind != _SCORES:
+        raise CodecError("kind", f"signals record: expected kind 4 or 5, got {kind}")
+    start = _PREFIX.size + _HEADER.itemsize
+    if len(record) < start:
+        raise CodecError("truncated", f"scores: expected {start} bytes, got {len(record)}")
+    header = np.frombuffer(record, _HEADER, 1, _PREFIX.size)[0]
+    expected = start + int(header["count"]) * _SCORE.itemsize
+    if len(record) != expected:
+        raise CodecError("length", f"scores: expected {expected} bytes, got {len(record)}")
+    body = np.frombuffer(record, _SCORE, offset=start)
+    return Scores(
+        int(header["target"]), int(header["dictionary"]), int(header["time_ms"]),
+        body["column"].copy(), body["score"].copy(),
+    )
+
+
+def encode_alert(alert: Alert) -> bytes:
+    """One record of the `alerts` topic: JSON with a version."""
+    return _json(_VersionedAlert(VERSION, alert))
+
+
+def alert_key(alert: Alert) -> bytes:
+    """The key of an alert in the compacted topic `alerts`: its fingerprint in hexadecimal."""
+    return f"{alert.fingerprint:016x}".encode()
+
+
+def decode_alert(record: bytes) -> Alert:
+    """What a record of the `alerts` topic holds.
+
+    Raises
+    ------
+    CodecError
+        `malformed` or `version`.
+    """
+    try:
+        versioned = _read_alert(record)
+    except msgspec.MsgspecError as error:
+        raise CodecError("malformed", f"alert: {error}") from error
+    if versioned.version != VERSION:
+        raise CodecError("version", f"alert: expected version {VERSION}, got {versioned.version}")
+    return versioned.alert
+
+
+def _read_prefix(record: bytes) -> tuple[int, int]:
+    if len(record) < _PREFIX.size:
+        raise CodecError("truncated", f"record: expected 8 bytes or more, got {len(record)}")
+    magic, version, kind, count = _PREFIX.unpack_from(record)
+    if magic != _MAGIC:
+        raise CodecError("not_a_record", f"record: expected it to begin with 'WK', got {magic!r}")
+    if version != VERSION:
+        raise CodecError("version", f"record: expected format version {VERSION}, got {version}")
+    return kind, count
+
+
+def _decode(decoder, record: bytes, what: str):  # type: ignore[no-untyped-def]
+    try:
+        return decoder(memoryview(record)[_PREFIX.size :])
+    except msgspec.MsgspecError as error:
+        raise CodecError("malformed", f"{what}: {error}") from error
+
+
+def _decode_frames(record: bytes, count: int) -> FrameBatch:
+    if count > MAX_FRAMES:
+        raise CodecError("length", f"frames: expected at most {MAX_FRAMES} frames, got {count}")
+    start = _PREFIX.size + count * _HEADER.itemsize
+    if len(record) < start:
+        raise CodecError(
+            "truncated", f"frames: expected {start} bytes of headers, got {len(record)}"
+        )
+    header = np.frombuffer(record, _HEADER, count, _PREFIX.size)
+    offsets = np.zeros(count + 1, dtype=np.int64)
+    np.cumsum(header["count"], out=offsets[1:])
+    expected = start + int(offsets[-1]) * 8
+    if len(record) != expected:
+        raise CodecError("length", f"frames: expected {expected} bytes, got {len(record)}")
+    return FrameBatch(
+        np.ascontiguousarray(header["target"]),
+        np.ascontiguousarray(header["dictionary"]),
+        np.ascontiguousarray(header["time_ms"]),
+        offsets,
+        np.frombuffer(record, "<f8", offset=start),
+    )

@@ -1,0 +1,1 @@
+"""The collector: targets, scraping, sockets and batching into Kafka."""

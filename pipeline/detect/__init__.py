@@ -1,0 +1,1 @@
+"""Anomaly detection: pure functions over arrays that hold the state of every series."""

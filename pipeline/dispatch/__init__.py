@@ -1,0 +1,1 @@
+"""The dispatcher: stored alerts, timers, deliveries and Alertmanager's API v2."""

@@ -1,0 +1,1 @@
+"""Scores and states out again, for Prometheus and its tools."""

@@ -1,0 +1,1 @@
+"""Bytes of one input format in, samples out. No sockets here."""

@@ -1,0 +1,1 @@
+"""Prometheus rule files: loading, checking, templates and the state of every alert."""

@@ -1,0 +1,1 @@
+"""The Faust worker: detection and rules in one step. The only package that imports Faust."""
