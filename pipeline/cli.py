@@ -1,5 +1,7 @@
 """Every command of `watchkeeper`, thin: parse the arguments, call one function.
 
+Imports of a command stand inside it, so that `--help` and completion answer at once.
+
 Exit codes: 0 done or stopped by a signal; 1 the thing asked for failed or found problems; 2 wrong
 usage; 3 settings that can't be used; 4 a port is taken or a part is missing.
 """
@@ -13,6 +15,7 @@ from pathlib import Path
 import click
 
 from pipeline import __version__
+from pipeline.durations import parse_duration
 from pipeline.settings import Settings, SettingsError, load_settings
 
 EXIT_FAILED, EXIT_SETTINGS, EXIT_MISSING = 1, 3, 4
@@ -35,7 +38,7 @@ class _Commands(click.Group):
 )
 @click.pass_context
 def main(context: click.Context, config: Path | None) -> None:
-    """Watch a fleet of nodes; page the right engineer within milliseconds, with the reason.
+    r"""Watch a fleet of nodes; page the right engineer within milliseconds, with the reason.
 
     \b
     Examples:
@@ -58,3 +61,151 @@ def settings_of(context: click.Context) -> Settings:
         for problem in error.problems:
             click.echo(problem, err=True)
         sys.exit(EXIT_SETTINGS)
+
+
+def _duration(
+    _context: click.Context, _parameter: click.Parameter, text: str | None
+) -> float | None:
+    if text is None:
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@main.command()
+@click.option(
+    "--speed", type=click.FloatRange(min=0.1), default=1.0, help="Event time runs this much faster."
+)
+@click.option(
+    "--history",
+    callback=_duration,
+    metavar="DURATION",
+    help="Write this much past first, as in 14d.",
+)
+@click.option(
+    "--nodes", type=click.IntRange(1, 25), help="Size of the simulated fleet. Default: 25."
+)
+@click.option("--plain", is_flag=True, help="A line a second instead of the live view.")
+@click.pass_context
+def up(
+    context: click.Context, speed: float, history: float | None, nodes: int | None, plain: bool
+) -> None:
+    r"""Start everything on this machine: broker, fleet, collector, worker, dispatcher.
+
+    Ctrl-C stops what it started, and nothing else. Started again, it goes on from its data folder.
+
+    \b
+    Examples:
+      watchkeeper up
+      watchkeeper up --speed 60 --nodes 5       an hour of the fleet in a minute
+    """
+    from pipeline.local import up as local_up
+
+    settings = settings_of(context)
+    sys.exit(local_up.run(settings, speed=speed, history=history, nodes=nodes, plain=plain))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with every problem.")
+@click.pass_context
+def check(context: click.Context, as_json: bool) -> None:
+    """Check settings, rule files, targets and receivers: every problem in one report.
+
+    Starts nothing. Exit code 0 if all is well, 1 if there are problems.
+    """
+    from pipeline.local import check as local_check
+
+    sys.exit(local_check.run(settings_of(context), as_json=as_json))
+
+
+@main.command()
+@click.pass_context
+def kafka(context: click.Context) -> None:
+    """Run a local Kafka broker: format, start, create the topics, wait for Ctrl-C."""
+    from pipeline.local import kafka as local_kafka
+
+    sys.exit(local_kafka.run(settings_of(context)))
+
+
+@main.group(invoke_without_command=True)
+@click.option("--speed", type=click.FloatRange(min=0.1), help="Event time runs this much faster.")
+@click.option(
+    "--history",
+    callback=_duration,
+    metavar="DURATION",
+    help="Write this much past first, as in 14d.",
+)
+@click.pass_context
+def simulate(context: click.Context, speed: float | None, history: float | None) -> None:
+    r"""Simulate a fleet of the ledger platform, over real sockets.
+
+    \b
+    Examples:
+      watchkeeper simulate --speed 60
+      watchkeeper simulate fault tps-drop --for 10m
+      watchkeeper simulate fault node-down --node validator-003
+      watchkeeper simulate fault tps-drop --end
+    """
+    if context.invoked_subcommand is None:
+        from pipeline.local.fleet import main as fleet
+
+        sys.exit(fleet.run(settings_of(context), speed=speed, history_s=history))
+
+
+@simulate.command()
+@click.argument("name")
+@click.option("--node", help="Only this node; default: the fleet, or a node of the fault's choice.")
+@click.option(
+    "--for",
+    "duration",
+    callback=_duration,
+    metavar="DURATION",
+    help="End by itself after this long.",
+)
+@click.option("--end", is_flag=True, help="End the fault instead.")
+@click.pass_context
+def fault(
+    context: click.Context, name: str, node: str | None, duration: float | None, end: bool
+) -> None:
+    """Break something: node-down, tps-drop, latency, error-storm, websocket-drop."""
+    from pipeline.local.fleet import main as fleet
+
+    sys.exit(fleet.fault(settings_of(context), name, node=node, for_s=duration, end=end))
+
+
+@main.command()
+@click.pass_context
+def collect(context: click.Context) -> None:
+    """Scrape targets, follow WebSocket feeds, probe health; put frames into Kafka."""
+    from pipeline.collect import main as collector
+
+    sys.exit(collector.run(settings_of(context)))
+
+
+@main.command()
+@click.pass_context
+def worker(context: click.Context) -> None:
+    """Score every sample and evaluate the rules. Start more of them to share the partitions."""
+    from pipeline.stream import main as stream
+
+    sys.exit(stream.run(settings_of(context)))
+
+
+@main.command()
+@click.pass_context
+def dispatch(context: click.Context) -> None:
+    """Take alerts from Kafka and over Alertmanager's API v2, group them, notify receivers."""
+    from pipeline.dispatch import main as dispatcher
+
+    sys.exit(dispatcher.run(settings_of(context)))
+
+
+@main.command()
+@click.pass_context
+def export(context: click.Context) -> None:
+    """Expose anomaly scores and alert states to Prometheus."""
+    from pipeline.export import main as exporter
+
+    sys.exit(exporter.run(settings_of(context)))

@@ -10,7 +10,8 @@ are JSON, so that a person can read the topic.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -24,6 +25,8 @@ from pipeline.model import (
     SeriesDictionary,
     Tick,
 )
+
+Value = TypeVar("Value")
 
 VERSION = 1
 MAX_FRAMES = 1 << 20
@@ -110,8 +113,7 @@ def decode_dictionary(record: bytes) -> SeriesDictionary:
     kind, _ = _read_prefix(record)
     if kind != _DICTIONARY:
         raise CodecError("kind", f"series record: expected kind {_DICTIONARY}, got {kind}")
-    dictionary: SeriesDictionary = _decode(_unpack_dictionary, record, "dictionary")
-    return dictionary
+    return _decode(_unpack_dictionary, record, "dictionary")
 
 
 def dictionary_key(dictionary_id: int) -> bytes:
@@ -141,8 +143,7 @@ def decode_signal(record: bytes) -> Scores | Evaluated:
     """
     kind, _ = _read_prefix(record)
     if kind == _EVALUATED:
-        mark: Evaluated = _decode(_unpack_evaluated, record, "mark")
-        return mark
+        return _decode(_unpack_evaluated, record, "mark")
     if kind != _SCORES:
         raise CodecError("kind", f"signals record: expected kind 4 or 5, got {kind}")
     start = _PREFIX.size + _HEADER.itemsize
@@ -154,8 +155,11 @@ def decode_signal(record: bytes) -> Scores | Evaluated:
         raise CodecError("length", f"scores: expected {expected} bytes, got {len(record)}")
     body = np.frombuffer(record, _SCORE, offset=start)
     return Scores(
-        int(header["target"]), int(header["dictionary"]), int(header["time_ms"]),
-        body["column"].copy(), body["score"].copy(),
+        int(header["target"]),
+        int(header["dictionary"]),
+        int(header["time_ms"]),
+        body["column"].copy(),
+        body["score"].copy(),
     )
 
 
@@ -197,9 +201,9 @@ def _read_prefix(record: bytes) -> tuple[int, int]:
     return kind, count
 
 
-def _decode(decoder, record: bytes, what: str):  # type: ignore[no-untyped-def]
+def _decode(decode: Callable[[memoryview], Value], record: bytes, what: str) -> Value:
     try:
-        return decoder(memoryview(record)[_PREFIX.size :])
+        return decode(memoryview(record)[_PREFIX.size :])
     except msgspec.MsgspecError as error:
         raise CodecError("malformed", f"{what}: {error}") from error
 

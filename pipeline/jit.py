@@ -18,4 +18,4 @@ Function = TypeVar("Function", bound=Callable[..., object])
 def compiled(function: Function) -> Function:
     """`function`, compiled: IEEE arithmetic (division by zero gives inf or NaN), GIL released."""
     jitted = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)(function)
-    return cast(Function, jitted)
+    return cast("Function", jitted)

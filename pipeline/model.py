@@ -37,12 +37,12 @@ ABSENT: FloatArray = np.array([ABSENT_BITS], dtype=np.uint64).view(np.float64)
 
 def is_stale(values: FloatArray) -> npt.NDArray[np.bool_]:
     """Where `values` holds the stale marker, compared as bits."""
-    return values.view(np.uint64) == np.uint64(STALE_BITS)
+    return np.equal(values.view(np.uint64), np.uint64(STALE_BITS))
 
 
 def is_absent(values: FloatArray) -> npt.NDArray[np.bool_]:
     """Where `values` holds "not in this frame", compared as bits."""
-    return values.view(np.uint64) == np.uint64(ABSENT_BITS)
+    return np.equal(values.view(np.uint64), np.uint64(ABSENT_BITS))
 
 
 def hash64(*parts: str) -> int:
@@ -144,7 +144,9 @@ class FrameBatch(msgspec.Struct, frozen=True, eq=False):
     def frame(self, i: int) -> Frame:
         start, end = int(self.offsets[i]), int(self.offsets[i + 1])
         return Frame(
-            int(self.targets[i]), int(self.dictionaries[i]), int(self.times_ms[i]),
+            int(self.targets[i]),
+            int(self.dictionaries[i]),
+            int(self.times_ms[i]),
             self.values[start:end],
         )
 

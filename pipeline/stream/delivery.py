@@ -1,0 +1,67 @@
+"""What a step wants sent, and the producer that sends it.
+
+Effects come before commits: `deliver` returns when every record has been acknowledged by all
+in-sync replicas, and only then may the input be committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One record to be sent: topic without prefix, partition, key and value."""
+
+    topic: str
+    partition: int
+    value: bytes
+    key: bytes | None = None
+
+
+class Deliver(Protocol):
+    """Send `records` in order for each partition; return when all are acknowledged."""
+
+    async def __call__(self, records: Sequence[Record]) -> None: ...
+
+
+class KafkaDelivery:
+    """`Deliver` by an idempotent producer with acks=all and no lingering."""
+
+    def __init__(self, brokers: list[str], topic_prefix: str) -> None:
+        self._prefix = topic_prefix
+        self._brokers = brokers
+        self._producer: AIOKafkaProducer | None = None
+
+    async def start(self) -> None:
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._brokers,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=0,
+            max_request_size=8 * 1024 * 1024,
+        )
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        if self._producer is not None:
+            await self._producer.stop()
+
+    async def __call__(self, records: Sequence[Record]) -> None:
+        if not records:
+            return
+        assert self._producer is not None, "start() comes before the first record"
+        waiting = [
+            await self._producer.send(
+                self._prefix + record.topic,
+                record.value,
+                key=record.key,
+                partition=record.partition,
+            )
+            for record in records
+        ]
+        await asyncio.gather(*waiting)
