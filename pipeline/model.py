@@ -47,12 +47,11 @@ def is_absent(values: FloatArray) -> npt.NDArray[np.bool_]:
 
 def hash64(*parts: str) -> int:
     """A 64-bit id of `parts`, stable across processes and versions (BLAKE2b, 8 bytes)."""
-    digest = blake2b(digest_size=8)
+    pieces: list[bytes] = []
     for part in parts:
         encoded = part.encode()
-        digest.update(len(encoded).to_bytes(4, "little"))
-        digest.update(encoded)
-    return int.from_bytes(digest.digest(), "little")
+        pieces += (len(encoded).to_bytes(4, "little"), encoded)
+    return int.from_bytes(blake2b(b"".join(pieces), digest_size=8).digest(), "little")
 
 
 def labels_from(mapping: dict[str, str]) -> Labels:
@@ -61,7 +60,7 @@ def labels_from(mapping: dict[str, str]) -> Labels:
     >>> labels_from({"job": "node", "instance": "a:9100", "empty": ""})
     (('instance', 'a:9100'), ('job', 'node'))
     """
-    return tuple(sorted((name, value) for name, value in mapping.items() if value))
+    return tuple(sorted([pair for pair in mapping.items() if pair[1]]))
 
 
 class Target(msgspec.Struct, frozen=True, order=True, dict=True):
@@ -83,7 +82,7 @@ class Target(msgspec.Struct, frozen=True, order=True, dict=True):
 SeriesKind = Literal["counter", "gauge", "histogram", "summary", "info", "stateset", "unknown"]
 
 
-class Series(msgspec.Struct, frozen=True):
+class Series(msgspec.Struct, frozen=True, cache_hash=True):
     """What one column of a frame is: its labels (with `__name__`), metric type and unit."""
 
     labels: Labels
@@ -103,13 +102,8 @@ class SeriesDictionary(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def id(self) -> int:
-        target = self.target
-        parts = [target.job, target.instance, target.feed]
-        for series in self.series:
-            parts += [str(len(series.labels)), series.kind, series.unit]
-            for pair in series.labels:
-                parts += pair
-        return hash64(*parts)
+        content = msgspec.msgpack.encode(self)
+        return int.from_bytes(blake2b(content, digest_size=8).digest(), "little")
 
 
 class Frame(msgspec.Struct, frozen=True, eq=False):

@@ -1,0 +1,298 @@
+"""Prometheus' text format 0.0.4, tolerant of OpenMetrics' `# UNIT` and `# EOF`.
+
+A target's body mostly has the layout it had the last time: the same series in the same order.
+`TextParser` keeps it, and then reads only the numbers (`text_values.py`). A line whose series was
+in the body before is recognised by its text; only what is new is taken apart.
+
+References
+----------
+https://prometheus.io/docs/instrumenting/exposition_formats/ ; where it is silent, as
+prometheus/model/textparse/promparse.go does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+
+from pipeline.ingest.readings import Family, PayloadError, Readings
+from pipeline.ingest.text_values import MISMATCH, BoolArray, ByteArray, read_numbers
+from pipeline.model import FloatArray, IntArray, Series, SeriesKind, labels_from
+
+_SAMPLE = re.compile(
+    rb"[ \t]*+(?P<series>(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*+)"
+    rb'(?:[ \t]*+\{(?P<labels>(?:[^"}]|"(?:[^"\\]|\\.)*+")*+)\})?+)'
+    rb"[ \t]*+(?P<value>[^\s{]++)(?:[ \t]++(?P<time>-?[0-9]{1,18}))?+[ \t]*+"
+)
+_SERIES = re.compile(
+    rb"[ \t]*+[a-zA-Z_:][a-zA-Z0-9_:]*+"
+    rb'(?:[ \t]*+\{(?:[^"}]|"(?:[^"\\]|\\.)*+")*+\})?+[ \t]*+'
+)
+_LABEL = re.compile(
+    rb'[ \t]*+([a-zA-Z_][a-zA-Z0-9_]*+)[ \t]*+=[ \t]*+"((?:[^"\\]|\\.)*+)"[ \t]*+(?:,|$)'
+)
+_COMMENT = re.compile(
+    rb"[ \t]*+#[ \t]++(HELP|TYPE|UNIT)[ \t]++([a-zA-Z_:][a-zA-Z0-9_:]*+)[ \t]*+(.*+)"
+)
+_ESCAPE = re.compile(r'\\([\\"n])')
+_HELP_ESCAPE = re.compile(r"\\([\\n])")
+_SUFFIXES = ("_total", "_count", "_sum", "_bucket", "_created", "_info")
+_KINDS: dict[bytes, SeriesKind] = {
+    b"counter": "counter",
+    b"gauge": "gauge",
+    b"histogram": "histogram",
+    b"gaugehistogram": "histogram",
+    b"summary": "summary",
+    b"info": "info",
+    b"stateset": "stateset",
+    b"untyped": "unknown",
+    b"unknown": "unknown",
+}
+_UNKNOWN = Family()
+
+
+class ParseError(PayloadError):
+    """A body that is no exposition; `line` counts from 1."""
+
+    def __init__(self, line: int, expected: str, got: bytes) -> None:
+        shown = got[:60].decode("utf-8", "backslashreplace")
+        super().__init__("exposition", f"line {line}: expected {expected}, got {shown!r}")
+        self.line = line
+
+
+class _Layout(msgspec.Struct, frozen=True, eq=False):
+    """A body without its numbers (see `text_values`), and what its slots mean."""
+
+    skeleton: ByteArray
+    offsets: IntArray
+    whole: BoolArray
+    """Slots that hold a time; the others hold a value."""
+    series: tuple[Series, ...]
+    timed: IntArray
+    """The samples, by position, that expose a time of their own."""
+
+
+class TextParser:
+    """Reads the bodies of one target; keeps the last layout."""
+
+    def __init__(self) -> None:
+        self._layout: _Layout | None = None
+        self._known: dict[bytes, tuple[Family, Series]] = {}
+        self._families: dict[str, Family] = {}
+
+    @property
+    def families(self) -> Mapping[str, Family]:
+        """Type, help and unit of each family of the last body."""
+        return self._families
+
+    def parse(self, body: bytes) -> Readings:
+        r"""The samples of `body`, in its order.
+
+        While the layout stays the same, so does the object `series`.
+
+        Raises
+        ------
+        ParseError
+            With the line, what was expected there and what came.
+
+        >>> readings = TextParser().parse(b'up{job="node"} 1\n')
+        >>> readings.series[0].labels, readings.values
+        ((('__name__', 'up'), ('job', 'node')), array([1.]))
+        """
+        layout = self._layout
+        if layout is not None:
+            readings = _read_known(layout, body)
+            if readings is not None:
+                return readings
+        walk = _Walk(self._known)
+        readings, self._layout = walk.read(body)
+        self._known, self._families = walk.seen, walk.families
+        return readings
+
+
+def parse_value(text: bytes) -> float:
+    """A sample's value: what `float` takes, without underscores and white space.
+
+    Raises
+    ------
+    ValueError
+        `text` is no number.
+    """
+    if b"_" in text or text.strip() != text:
+        raise ValueError("expected a number")
+    return float(text)
+
+
+def _read_known(layout: _Layout, body: bytes) -> Readings | None:
+    """The samples of `body` if it has this layout."""
+    slots = len(layout.whole)
+    numbers = np.empty(slots)
+    hard = np.empty((slots, 3), dtype=np.int64)
+    hards = read_numbers(
+        np.frombuffer(body, np.uint8), layout.skeleton, layout.offsets, layout.whole, numbers, hard
+    )
+    if hards == MISMATCH:
+        return None
+    for slot, start, end in hard[:hards].tolist():
+        try:
+            numbers[slot] = parse_value(body[start:end])
+        except ValueError:
+            return None
+    return _readings(layout, numbers)
+
+
+def _readings(layout: _Layout, numbers: FloatArray) -> Readings:
+    if not len(layout.timed):
+        return Readings(layout.series, numbers)
+    times = np.zeros(len(layout.series), dtype=np.int64)
+    times[layout.timed] = numbers[layout.whole].astype(np.int64)
+    return Readings(layout.series, numbers[~layout.whole], times)
+
+
+class _Walk:
+    """One pass over a body, line by line."""
+
+    def __init__(self, known: dict[bytes, tuple[Family, Series]]) -> None:
+        self._known = known
+        self.seen: dict[bytes, tuple[Family, Series]] = {}
+        self.families: dict[str, Family] = {}
+        self._series: list[Series] = []
+        self._numbers: list[float] = []
+        self._timed: list[int] = []
+        self._spans: list[tuple[int, int]] = []
+        """Where each slot's number stands in the body."""
+        self._whole: list[bool] = []
+
+    def read(self, body: bytes) -> tuple[Readings, _Layout]:
+        start = 0
+        for number, line in enumerate(body.split(b"\n"), start=1):
+            match = _SAMPLE.fullmatch(line)
+            if match is not None:
+                self._sample(match, start, number)
+            else:
+                stripped = line.lstrip(b" \t")
+                if stripped.startswith(b"#"):
+                    self._comment(stripped, number)
+                elif stripped:
+                    raise _what_is_wrong(line, number)
+            start += len(line) + 1
+        layout = self._layout(body)
+        return _readings(layout, np.array(self._numbers)), layout
+
+    def _layout(self, body: bytes) -> _Layout:
+        texts = []
+        position = 0
+        for start, end in self._spans:
+            texts.append(body[position:start])
+            position = end
+        texts.append(body[position:])
+        offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+        np.cumsum([len(text) for text in texts], out=offsets[1:])
+        return _Layout(
+            np.frombuffer(b"".join(texts), np.uint8),
+            offsets,
+            np.array(self._whole, dtype=np.bool_),
+            tuple(self._series),
+            np.array(self._timed, dtype=np.int64),
+        )
+
+    def _sample(self, match: re.Match[bytes], start: int, line: int) -> None:
+        try:
+            value = parse_value(match["value"])
+        except ValueError:
+            raise ParseError(line, "a number as value", match["value"]) from None
+        self._slot(match, "value", start, value)
+        if match["time"] is not None:
+            self._timed.append(len(self._series))
+            self._slot(match, "time", start, float(match["time"]))
+        text = match["series"]
+        known = self.seen.get(text) or self._known.get(text)
+        name = match["name"].decode()
+        family = self._family(name)
+        if known is None or known[0] is not family:
+            if known is not None and known[0] == family:
+                known = (family, known[1])
+            else:
+                known = (family, _series(match, name, family, line))
+        self.seen[text] = known
+        self._series.append(known[1])
+
+    def _slot(self, match: re.Match[bytes], group: str, start: int, number: float) -> None:
+        self._numbers.append(number)
+        self._spans.append((start + match.start(group), start + match.end(group)))
+        self._whole.append(group == "time")
+
+    def _family(self, name: str) -> Family:
+        family = self.families.get(name)
+        if family is not None:
+            return family
+        for suffix in _SUFFIXES:
+            if name.endswith(suffix):
+                return self.families.get(name.removesuffix(suffix), _UNKNOWN)
+        return _UNKNOWN
+
+    def _comment(self, text: bytes, line: int) -> None:
+        match = _COMMENT.fullmatch(text)
+        if match is None:
+            return
+        what, name, rest = match[1], match[2].decode(), match[3].rstrip(b" \t")
+        family = self.families.get(name, _UNKNOWN)
+        if what == b"TYPE":
+            kind = _KINDS.get(rest)
+            if kind is None:
+                raise ParseError(line, "one of the metric types", rest)
+            family = msgspec.structs.replace(family, kind=kind)
+        elif what == b"HELP":
+            text_ = _HELP_ESCAPE.sub(_unescaped, _utf8(match[3], line))
+            family = msgspec.structs.replace(family, help=text_)
+        else:
+            family = msgspec.structs.replace(family, unit=_utf8(rest, line))
+        self.families[name] = family
+
+
+def _series(match: re.Match[bytes], name: str, family: Family, line: int) -> Series:
+    labels = {"__name__": name}
+    text = match["labels"] or b""
+    position = 0
+    end = len(text.rstrip(b" \t"))
+    while position < end:
+        label = _LABEL.match(text, position)
+        if label is None:
+            raise ParseError(line, 'a label as name="value"', text[position:])
+        label_name = label[1].decode()
+        if label_name in labels:
+            raise ParseError(line, "each label once", label[1])
+        value = _utf8(label[2], line)
+        labels[label_name] = _ESCAPE.sub(_unescaped, value) if "\\" in value else value
+        position = label.end()
+    return Series(labels_from(labels), family.kind, family.unit)
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return "\n" if match[1] == "n" else match[1]
+
+
+def _utf8(text: bytes, line: int) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        raise ParseError(line, "UTF-8", text) from None
+
+
+def _what_is_wrong(line: bytes, number: int) -> ParseError:
+    """The error of a line that is neither a sample nor a comment."""
+    series = _SERIES.match(line)
+    if series is None:
+        return ParseError(number, "a metric's name", line)
+    rest = line[series.end() :]
+    if rest.startswith(b"{"):
+        return ParseError(number, 'labels as {name="value",…}', rest)
+    if not rest.strip():
+        return ParseError(number, "a value after the series", line)
+    value, _, after = rest.partition(b" ")
+    if after.strip():
+        return ParseError(number, "a time in ms, or the end of the line", after)
+    return ParseError(number, "a number as value", value)
