@@ -46,10 +46,12 @@ ROW = np.dtype(
     ]
 )
 """80 bytes a series."""
+USED = np.dtype([("slots", "<i8")])
+"""How many of the rows have been handed out: room grows by doubling."""
 
 Rows = npt.NDArray[np.void]
 
-HUGE = 1e300  # values beyond it, infinite ones too, count as this large
+HUGE = 1e290  # values beyond it, infinite ones too, count as this large
 LEVEL_S, LEVEL_SAMPLES = 300.0, 60.0  # memory of the level: the longer of the two
 SPREAD_S, SPREAD_SAMPLES = 1800.0, 360.0
 ACCEPT_S, ACCEPT_SAMPLES = 1800.0, 60.0  # an anomaly that lasts longer is the new normal
@@ -64,10 +66,11 @@ TAIL_RATE, TAIL_SHARE = 0.02, 0.002  # the tail is what 0.2 % of the samples exc
 TAIL_STEPS = 25  # the most that one excursion raises the tail
 SETTLE = 8  # samples before deviations are cut off
 FLOOR = 1e-3  # of the level: deviations are never measured finer than this
-TINY = 1e-12
+TINY = 1e-12  # deviations of huge values from a constant 0 are still finite
 INTERVAL_RATE = 0.05
 DAY_S = 86400.0
-CHANGES_MAX, CHANGES_USUAL = 100.0, 4.0
+CHANGES_MAX, CHANGES_USUAL = 100.0, 8.0  # from the eighth within a day on, a change is usual
+STEP_CUT = 4.0
 RUN_MAX = 60
 
 
@@ -77,14 +80,20 @@ class Robust(msgspec.Struct, frozen=True):
     warmup_samples: int = 60
 
     def new_state(self) -> State:
-        return {"rows": np.zeros(0, dtype=ROW)}
+        return {"rows": np.zeros(0, dtype=ROW), "used": np.zeros(1, dtype=USED)}
 
     def grow(self, state: State, counters: FlagArray) -> State:
-        rows = np.zeros(len(counters), dtype=ROW)
-        rows["time_ms"] = NEVER
-        rows["tail"] = TAIL_START
-        rows["counter"] = counters
-        return {"rows": np.concatenate([state["rows"], rows])}
+        rows = state["rows"]
+        start = int(state["used"]["slots"][0])
+        end = start + len(counters)
+        if end > len(rows):
+            rows = np.zeros(max(end, 2 * len(rows)), dtype=ROW)
+            rows[:start] = state["rows"][:start]
+        new = rows[start:end]
+        new["time_ms"] = NEVER
+        new["tail"] = TAIL_START
+        new["counter"] = counters
+        return {"rows": rows, "used": np.array([(end,)], dtype=USED)}
 
     def update(
         self,
@@ -147,8 +156,8 @@ def _step(row: np.void, time_ms: int, sample: float, warmup: int) -> float:
         _begin(row, value)
         return 0.0
     seconds = _passed(row, seconds)
-    usual_change = 0.5 * row["step"] * min(1.0, row["changes"] / CHANGES_USUAL)
-    scale = max(row["spread"], usual_change, FLOOR * abs(row["level"]), TINY)
+    usual = min(1.0, row["changes"] / CHANGES_USUAL)
+    scale = max(row["spread"], 0.5 * row["step"] * usual * usual, FLOOR * abs(row["level"]), TINY)
     residual = value - row["level"]
     size = _drift(row, residual / scale)
     if row["count"] < warmup:
@@ -247,7 +256,7 @@ def _learn(
     if change > 0.0:
         changes = min(changes + 1.0, CHANGES_MAX)
         if changes > CHANGES_USUAL:
-            change = min(change, CHANGES_USUAL * row["step"])
+            change = min(change, STEP_CUT * row["step"])
         row["step"] += (change - row["step"]) / changes
     row["changes"] = changes
     row["value"] = value
