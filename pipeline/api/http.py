@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Callable
 
 from aiohttp import web
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -28,16 +29,25 @@ def split_address(listen: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def new_app(registry: CollectorRegistry = REGISTRY) -> web.Application:
-    """An application that answers `/-/healthy` and `/metrics`; the caller adds its own routes."""
+def new_app(
+    registry: CollectorRegistry = REGISTRY, text: Callable[[], str] | None = None
+) -> web.Application:
+    """An application that answers `/-/healthy` and `/metrics`; the caller adds its own routes.
+
+    What `text` gives, in Prometheus' text format, comes before the registry's metrics. That format
+    is then the answer's whatever was asked for: the other one, OpenMetrics, names counters
+    differently.
+    """
     app = web.Application(client_max_size=MAX_REQUEST_BYTES)
 
     async def healthy(_request: web.Request) -> web.Response:
         return web.Response(text="Watchkeeper is healthy.\n")
 
     async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        response = web.Response(body=encode(registry))
+        accepted = request.headers.get("Accept", "") if text is None else ""
+        encode, content_type = choose_encoder(accepted)
+        own = text().encode() if text is not None else b""
+        response = web.Response(body=own + encode(registry))
         response.headers["Content-Type"] = content_type
         return response
 
