@@ -112,17 +112,28 @@ class FrameBuilder:
         else:
             up, samples = 1, len(readings.series)
             readings, timed = self._without_own_time(readings)
-        placement = self._place(readings.series, self._max_series)
-        before = self._widen()
-        added = len(placement.columns) - np.count_nonzero(before[placement.columns])
-        self._going_on = np.zeros(len(before), dtype=np.bool_)
-        self._going_on[placement.columns] = True
-        self._going_on[self._report_columns] = True
-        values = self._values(stale=before & ~self._going_on)
-        values[placement.columns] = readings.values[placement.kept]
-        stored = len(placement.columns) + sum(len(frame.values) for frame in timed.frames)
+        values, placement, added = self._complete(readings, self._report_columns)
+        stored = samples - len(readings.series) + len(placement.columns)
         values[self._report_columns] = (up, duration_s, samples, stored, added)
         return timed + self._built(values, time_ms, placement)
+
+    def complete(self, readings: Readings, time_ms: int) -> Built:
+        """The frame of a probe: as `scrape`, but without a report."""
+        self._give_up_columns()
+        values, placement, _ = self._complete(readings, np.zeros(0, dtype=np.int64))
+        return self._built(values, time_ms, placement)
+
+    def _complete(self, readings: Readings, report: IntArray) -> tuple[FloatArray, _Placement, int]:
+        """The values of a frame that says everything, but for the report; and how many are new."""
+        placement = self._place(readings.series, self._max_series)
+        before = self._widen()
+        added = len(placement.columns) - int(np.count_nonzero(before[placement.columns]))
+        self._going_on = np.zeros(len(before), dtype=np.bool_)
+        self._going_on[placement.columns] = True
+        self._going_on[report] = True
+        values = self._values(stale=before & ~self._going_on)
+        values[placement.columns] = readings.values[placement.kept]
+        return values, placement, added
 
     def message(self, readings: Readings, time_ms: int) -> Built:
         """The frame of one message of a feed: columns that it doesn't mention are `ABSENT`.

@@ -1,0 +1,60 @@
+"""One HTTP GET with limits of time and size, and an error a person understands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import aiohttp
+from yarl import URL
+
+
+class FetchError(Exception):
+    """No body; `outcome` is one of a small fixed set, for counting."""
+
+    def __init__(self, outcome: str, message: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+async def fetch(
+    session: aiohttp.ClientSession,
+    url: str,
+    timeout_s: float,
+    max_bytes: int,
+    *,
+    headers: Mapping[str, str] | None = None,
+    accept: frozenset[int] = frozenset({200}),
+) -> bytes:
+    """The body at `url`, if the answer has one of the status codes in `accept`.
+
+    Raises
+    ------
+    FetchError
+        `timeout`, `connection`, `status` or `too_large`.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            target = URL(url, encoded=True)
+            async with session.get(target, headers=headers, max_redirects=10) as response:
+                if response.status not in accept:
+                    message = f"server returned HTTP status {response.status} {response.reason}"
+                    raise FetchError("status", message)
+                return await _body(response, max_bytes)
+    except TimeoutError:
+        raise FetchError("timeout", f"no complete answer within {timeout_s:g} s") from None
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        # ValueError: an address that is no URL. aiohttp leaves some messages empty.
+        message = str(error) or type(error).__name__
+        raise FetchError("connection", message) from error
+
+
+async def _body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > max_bytes:
+            raise FetchError("too_large", f"expected at most {max_bytes} bytes, got more")
+        chunks.append(chunk)
+    return b"".join(chunks)

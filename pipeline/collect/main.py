@@ -1,0 +1,67 @@
+"""`watchkeeper collect`: start the collector, stop it on a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+
+import aiohttp
+
+from pipeline.api.http import ListenError, serve
+from pipeline.collect.collector import Collector, CollectorConfig, load_config
+from pipeline.collect.producer import KafkaProducer
+from pipeline.collect.static_targets import ConfigError
+from pipeline.selfmetrics import configure_logging, fields
+from pipeline.settings import Settings
+
+log = logging.getLogger(__name__)
+
+EXIT_DONE, EXIT_FAILED, EXIT_SETTINGS, EXIT_MISSING = 0, 1, 3, 4
+
+
+def run(settings: Settings) -> int:
+    """Collect until SIGINT or SIGTERM; the exit code."""
+    configure_logging("collect")
+    try:
+        config = load_config(settings)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return EXIT_SETTINGS
+    try:
+        return asyncio.run(_collect(settings, config))
+    except ListenError as error:
+        print(f"collect.listen: {error}", file=sys.stderr)
+        return EXIT_MISSING
+
+
+async def _collect(settings: Settings, config: CollectorConfig) -> int:
+    gc.freeze()  # what is loaded by now stays loaded: no need to look at it for garbage
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    producer = KafkaProducer(settings.brokers)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        collector = Collector(settings, config, producer, session)
+        server = await serve(collector.app(), settings.collect.listen)
+        log.info("collecting: %s", fields(listen=f"{server.host}:{server.port}"))
+        work = asyncio.create_task(collector.run())
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
+            failed = work.done()
+        finally:
+            for task in (work, stopping):
+                task.cancel()
+            await asyncio.wait([work, stopping])
+            await server.close()
+            await producer.close()
+    if failed and not work.cancelled():
+        log.error("collecting failed", exc_info=work.exception())
+        return EXIT_FAILED
+    return EXIT_DONE

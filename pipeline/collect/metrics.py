@@ -1,0 +1,37 @@
+"""What the collector counts about itself."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+SAMPLES = Counter(
+    "watchkeeper_samples_total", "Samples taken, by where they come from.", ["source"]
+)
+FRAMES = Counter("watchkeeper_frames_total", "Frames acknowledged by Kafka.")
+SCRAPES = Counter("watchkeeper_scrapes_total", "Scrapes by outcome.", ["outcome"])
+REJECTED = Counter(
+    "watchkeeper_collect_rejected_total",
+    "Inputs and samples that could not be taken, by reason.",
+    ["reason"],
+)
+DROPPED = Counter(
+    "watchkeeper_collect_dropped_frames_total",
+    "Frames dropped because the buffer was full or a record too large, by target.",
+    ["job", "instance", "feed"],
+)
+BUFFERED = Gauge("watchkeeper_collect_buffered_bytes", "Frames waiting for Kafka.")
+BATCH_FRAMES = Histogram(
+    "watchkeeper_collect_batch_frames",
+    "Frames in a record.",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
+)
+BATCH_BYTES = Histogram(
+    "watchkeeper_collect_batch_bytes",
+    "Size of a record.",
+    buckets=tuple(1 << power for power in range(10, 25, 2)),
+)
+SEND_FAILURES = Counter(
+    "watchkeeper_collect_send_failures_total", "Records that Kafka did not take at first."
+)
+TARGETS = Gauge("watchkeeper_collect_targets", "Targets that are watched, by kind.", ["kind"])
+RESTARTS = Counter(
+    "watchkeeper_collect_restarts_total", "Targets whose watching failed and began anew."
+)
