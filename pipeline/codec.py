@@ -9,6 +9,7 @@ are JSON, so that a person can read the topic.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -50,6 +51,8 @@ _json = msgspec.json.Encoder(order="deterministic").encode
 _unpack_tick = msgspec.msgpack.Decoder(Tick).decode
 _unpack_evaluated = msgspec.msgpack.Decoder(Evaluated).decode
 _unpack_dictionary = msgspec.msgpack.Decoder(SeriesDictionary).decode
+_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises: invalid text and deep nesting have no error of its own."""
 
 
 class CodecError(ValueError):
@@ -65,7 +68,12 @@ class _VersionedAlert(msgspec.Struct, frozen=True):
     alert: Alert
 
 
-_read_alert = msgspec.json.Decoder(_VersionedAlert).decode
+class _Version(msgspec.Struct, frozen=True):
+    version: int
+
+
+_read_version = msgspec.json.Decoder(_Version).decode
+_read_alert = msgspec.json.Decoder(_VersionedAlert, strict=False).decode  # a value may be a text
 
 
 def encode_frames(frames: Sequence[Frame]) -> bytes:
@@ -92,7 +100,7 @@ def decode_telemetry(record: bytes) -> FrameBatch | Tick:
     """
     kind, count = _read_prefix(record)
     if kind == _TICK:
-        return _decode(_unpack_tick, record, "tick")
+        return _decode(_unpack_tick, _payload(record), "tick")
     if kind != _FRAMES:
         raise CodecError("kind", f"telemetry record: expected kind 1 or 2, got {kind}")
     return _decode_frames(record, count)
@@ -113,7 +121,7 @@ def decode_dictionary(record: bytes) -> SeriesDictionary:
     kind, _ = _read_prefix(record)
     if kind != _DICTIONARY:
         raise CodecError("kind", f"series record: expected kind {_DICTIONARY}, got {kind}")
-    return _decode(_unpack_dictionary, record, "dictionary")
+    return _decode(_unpack_dictionary, _payload(record), "dictionary")
 
 
 def dictionary_key(dictionary_id: int) -> bytes:
@@ -133,19 +141,21 @@ def encode_signal(signal: Scores | Evaluated) -> bytes:
     return prefix + header.tobytes() + body.tobytes()
 
 
-def decode_signal(record: bytes) -> Scores | Evaluated:
-    """What a record of the `signals` topic holds.
+def decode_signal(record: bytes) -> Scores | Evaluated | FrameBatch:
+    """What a record of the `signals` topic holds; frames are those forwarded for global rules.
 
     Raises
     ------
     CodecError
         As `decode_telemetry`.
     """
-    kind, _ = _read_prefix(record)
+    kind, count = _read_prefix(record)
+    if kind == _FRAMES:
+        return _decode_frames(record, count)
     if kind == _EVALUATED:
-        return _decode(_unpack_evaluated, record, "mark")
+        return _decode(_unpack_evaluated, _payload(record), "mark")
     if kind != _SCORES:
-        raise CodecError("kind", f"signals record: expected kind 4 or 5, got {kind}")
+        raise CodecError("kind", f"signals record: expected kind 1, 4 or 5, got {kind}")
     start = _PREFIX.size + _HEADER.itemsize
     if len(record) < start:
         raise CodecError("truncated", f"scores: expected {start} bytes, got {len(record)}")
@@ -164,8 +174,16 @@ def decode_signal(record: bytes) -> Scores | Evaluated:
 
 
 def encode_alert(alert: Alert) -> bytes:
-    """One record of the `alerts` topic: JSON with a version."""
-    return _json(_VersionedAlert(VERSION, alert))
+    """One record of the `alerts` topic: JSON with a version.
+
+    JSON has no NaN and no infinity: such a value is a text there (`nan`, `inf`, `-inf`).
+    """
+    versioned = _VersionedAlert(VERSION, alert)
+    if math.isfinite(alert.value):
+        return _json(versioned)
+    document = msgspec.to_builtins(versioned)
+    document["alert"]["value"] = str(alert.value)
+    return _json(document)
 
 
 def alert_key(alert: Alert) -> bytes:
@@ -181,13 +199,10 @@ def decode_alert(record: bytes) -> Alert:
     CodecError
         `malformed` or `version`.
     """
-    try:
-        versioned = _read_alert(record)
-    except msgspec.MsgspecError as error:
-        raise CodecError("malformed", f"alert: {error}") from error
-    if versioned.version != VERSION:
-        raise CodecError("version", f"alert: expected version {VERSION}, got {versioned.version}")
-    return versioned.alert
+    version = _decode(_read_version, memoryview(record), "alert").version
+    if version != VERSION:
+        raise CodecError("version", f"alert: expected version {VERSION}, got {version}")
+    return _decode(_read_alert, memoryview(record), "alert").alert
 
 
 def _read_prefix(record: bytes) -> tuple[int, int]:
@@ -201,10 +216,14 @@ def _read_prefix(record: bytes) -> tuple[int, int]:
     return kind, count
 
 
-def _decode(decode: Callable[[memoryview], Value], record: bytes, what: str) -> Value:
+def _payload(record: bytes) -> memoryview:
+    return memoryview(record)[_PREFIX.size :]
+
+
+def _decode(decode: Callable[[memoryview], Value], payload: memoryview, what: str) -> Value:
     try:
-        return decode(memoryview(record)[_PREFIX.size :])
-    except msgspec.MsgspecError as error:
+        return decode(payload)
+    except _UNDECODABLE as error:
         raise CodecError("malformed", f"{what}: {error}") from error
 
 

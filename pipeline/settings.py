@@ -69,6 +69,8 @@ class CollectSettings(msgspec.Struct, frozen=True):
     batch_bytes: Count = 262144
     batch_ms: NonNegative = 3.0
     """The longest a frame waits for others of its partition."""
+    buffer_bytes: Count = 64 * 1024 * 1024
+    """Frames kept in memory while the broker is away; beyond it the oldest are dropped."""
     max_body_bytes: Count = 32 * 1024 * 1024
     max_series_per_target: Count = 100_000
     name: str = ""
@@ -109,6 +111,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     resend_interval: Positive = 30.0
     firing_valid_for: Positive = 240.0
     """`endsAt` of a firing report is this many seconds ahead."""
+    replay: NonNegative = 900.0
+    """A worker that is given a partition first reads this many seconds of its records again."""
     tick_timeout: Positive = 30.0
     """A collector that has not ticked for this long doesn't hold the watermark back."""
 
@@ -141,6 +145,8 @@ class SimulateSettings(msgspec.Struct, frozen=True):
     """Node i listens on `base_port` + i; the control API on `base_port` - 1."""
     nodes: Count = 25
     seed: int = 1
+    history_step: Positive = 60.0
+    """Seconds between the samples of a past that is written with `--history`."""
 
 
 class LocalSettings(msgspec.Struct, frozen=True):
@@ -157,7 +163,7 @@ class Settings(msgspec.Struct, frozen=True):
 
     data: str = "data"
     """The folder for logs, state and databases."""
-    brokers: tuple[str, ...] = ("127.0.0.1:19092",)
+    brokers: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("127.0.0.1:19092",)
     kafka: KafkaSettings = KafkaSettings()
     clock: ClockSettings = ClockSettings()
     collect: CollectSettings = CollectSettings()
@@ -225,9 +231,7 @@ def _sections(
     return values
 
 
-def _override(
-    values: dict[str, Any], environment: Mapping[str, str], problems: list[str]
-) -> None:
+def _override(values: dict[str, Any], environment: Mapping[str, str], problems: list[str]) -> None:
     for name in sorted(environment):
         if not name.startswith(ENVIRONMENT_PREFIX) or name in NOT_SETTINGS:
             continue
@@ -261,10 +265,15 @@ def _setting_path(name: str) -> tuple[str, str, Any] | None:
 
 
 def _from_text(text: str, hint: Any) -> Any:
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
     if get_origin(hint) is tuple:
         return [part.strip() for part in text.split(",") if part.strip()]
     if get_origin(hint) is dict:
-        return dict(part.split("=", 1) for part in text.split(",") if part)
+        pairs = [part.partition("=") for part in text.split(",") if part]
+        if not all(separator for _, separator, _ in pairs):
+            raise ValueError("expected name=value, separated by commas")
+        return {name.strip(): value.strip() for name, _, value in pairs}
     if get_origin(hint) is Literal:
         return next((choice for choice in get_args(hint) if choice == text), text)
     return text

@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
+MAX_PORT = 65535
 
 
 class ListenError(RuntimeError):
@@ -24,8 +25,8 @@ def split_address(listen: str) -> tuple[str, int]:
     ('127.0.0.1', 9464)
     """
     host, _, port = listen.rpartition(":")
-    if not host or not port.isdigit():
-        raise ListenError(f"{listen}: expected host:port")
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
+        raise ListenError(f"{listen}: expected host:port with a port of at most {MAX_PORT}")
     return host.strip("[]"), int(port)
 
 
