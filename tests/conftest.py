@@ -28,8 +28,18 @@ def left_out(what: str) -> None:
     pytest.skip(f"left out: {what}")
 
 
+class FreePorts:
+    def __call__(self, count: int) -> list[int]:
+        return free_ports(count)
+
+
+@pytest.fixture(scope="session")
+def ports() -> FreePorts:
+    """`ports(3)` is three ports of 127.0.0.1 that nothing listened on a moment ago."""
+    return FreePorts()
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nothing listened on a moment ago, all different."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for probe in sockets:

@@ -21,6 +21,7 @@ from pipeline.local.kafka_jars import KAFKA_VERSION, Progress, cache_folder, jav
 from pipeline.local.kafka_probe import answers
 from pipeline.local.problems import EXIT_DONE, EXIT_FAILED, EXIT_MISSING, MissingError, StartError
 from pipeline.local.topics import TopicError, ensure_topics
+from pipeline.selfmetrics import configure_logging
 from pipeline.settings import Settings
 
 CLUSTER_ID = "watchkeeper-local-000A"
@@ -243,6 +244,7 @@ def run(settings: Settings) -> int:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
+    configure_logging("kafka")
     broker = local_kafka(settings)
     try:
         broker.start(show_progress)

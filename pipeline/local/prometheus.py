@@ -1,0 +1,163 @@
+"""Prometheus as the backstop: its configuration, made from the same targets and the same rules.
+
+It scrapes what the collector scrapes, and from the collector what that takes from elsewhere
+(`/metrics/fleet`); it evaluates the same rule files, and posts its alerts to the dispatcher under
+`/backstop`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import yaml
+
+from pipeline.local.problems import StartError
+from pipeline.rules.files import rule_files
+from pipeline.settings import Settings
+
+BACKSTOP_PREFIX = "/backstop"
+_FLEET_INTERVAL, _OWN_INTERVAL = "5s", "5s"
+_RETENTION = "24h"
+
+WITHOUT = (
+    "prometheus is not installed: no backstop evaluates the rules beside the worker "
+    "(Debian: apt install prometheus)"
+)
+AT_ANOTHER_SPEED = (
+    "prometheus is left out: it runs on the wall clock, so at --speed other than 1 it would "
+    "evaluate other times than the worker"
+)
+
+Yaml = dict[str, Any]
+"""What a YAML mapping holds is known only to who wrote it."""
+
+
+def find_prometheus() -> str | None:
+    """The path of the `prometheus` program."""
+    return shutil.which("prometheus")
+
+
+def write_config(settings: Settings, root: Path) -> Path:
+    """Write the configuration into the data folder; relative globs of rules start at `root`."""
+    scraped: Yaml = {}
+    source = Path(settings.collect.scrape_config)
+    if settings.collect.scrape_config:
+        scraped = yaml.safe_load(source.read_text(encoding="utf-8")) or {}
+    rules = rule_files(settings.rules.files, root.resolve())
+    config = prometheus_config(settings, scraped, source.parent, rules)
+    path = Path(settings.data) / "prometheus.yml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def prometheus_config(
+    settings: Settings, scraped: Yaml, folder: Path, rules: Sequence[str]
+) -> Yaml:
+    """The configuration as data.
+
+    `scraped` is the collector's scrape configuration, whose relative files start at `folder`.
+    """
+    own = [
+        address.listen
+        for address in (settings.collect, settings.worker, settings.dispatch, settings.export)
+    ]
+    fleet = {
+        "job_name": "watchkeeper-fleet",
+        "honor_labels": True,
+        "scrape_interval": _FLEET_INTERVAL,
+        "metrics_path": "/metrics/fleet",
+        "static_configs": [{"targets": [settings.collect.listen]}],
+    }
+    watchkeeper = {
+        "job_name": "watchkeeper",
+        "scrape_interval": _OWN_INTERVAL,
+        "static_configs": [{"targets": own}],
+    }
+    interval_ms = int(settings.rules.evaluation_interval * 1000)
+    of_collector: Yaml = scraped.get("global", {})
+    jobs: list[Yaml] = scraped.get("scrape_configs", [])
+    return {
+        "global": {
+            **{key: of_collector[key] for key in _SCRAPE_DEFAULTS if key in of_collector},
+            "evaluation_interval": f"{interval_ms}ms",
+            "external_labels": dict(settings.rules.external_labels),
+        },
+        "rule_files": list(rules),
+        "alerting": {
+            "alertmanagers": [
+                {
+                    "path_prefix": BACKSTOP_PREFIX,
+                    "static_configs": [{"targets": [settings.dispatch.listen]}],
+                }
+            ]
+        },
+        "scrape_configs": [
+            *(_with_absolute_files(job, folder) for job in jobs),
+            fleet,
+            watchkeeper,
+        ],
+    }
+
+
+_SCRAPE_DEFAULTS = ("scrape_interval", "scrape_timeout")
+
+
+def _with_absolute_files(job: Yaml, folder: Path) -> Yaml:
+    if "file_sd_configs" not in job:
+        return job
+    found = [
+        {**entry, "files": [str((folder / name).resolve()) for name in entry["files"]]}
+        for entry in job["file_sd_configs"]
+    ]
+    return {**job, "file_sd_configs": found}
+
+
+def prometheus_command(settings: Settings, program: str, config: Path) -> list[str]:
+    """What to start."""
+    return [
+        program,
+        f"--config.file={config}",
+        f"--storage.tsdb.path={Path(settings.data) / 'prometheus'}",
+        f"--storage.tsdb.retention.time={_RETENTION}",
+        f"--web.listen-address={settings.local.prometheus_listen}",
+        f"--web.external-url={settings.rules.external_url}",
+        "--log.level=warn",
+    ]
+
+
+class _BuildInfo(msgspec.Struct):
+    version: str
+
+
+class _BuildInfoAnswer(msgspec.Struct):
+    data: _BuildInfo
+
+
+def major_version(answer: bytes) -> Literal["2", "3"]:
+    """The major version in the answer of `/api/v1/status/buildinfo`.
+
+    >>> major_version(b'{"status":"success","data":{"version":"2.42.0+ds"}}')
+    '2'
+
+    Raises
+    ------
+    StartError
+        It is no such answer, or a version whose semantics the worker doesn't have.
+    """
+    try:
+        version = msgspec.json.decode(answer, type=_BuildInfoAnswer).data.version
+    except msgspec.DecodeError as error:
+        raise StartError(f"Prometheus: expected its build information: {error}") from error
+    major = version.partition(".")[0]
+    found = _SEMANTICS.get(major)
+    if found is None:
+        raise StartError(f"Prometheus: expected version 2 or 3, got {version}")
+    return found
+
+
+_SEMANTICS: Mapping[str, Literal["2", "3"]] = {"2": "2", "3": "3"}

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from pipeline.local.problems import StartError
+from pipeline.local.prometheus import major_version, prometheus_command, write_config
+from pipeline.settings import CollectSettings, DispatchSettings, RulesSettings, Settings
+
+SCRAPED = """
+global: {scrape_interval: 5s}
+scrape_configs:
+  - job_name: aurigraph-production
+    metrics_path: /q/metrics
+    file_sd_configs: [{files: [targets/*.json]}]
+  - job_name: other
+    static_configs: [{targets: ["127.0.0.1:1"], labels: {node: a}}]
+"""
+RULES = """
+groups:
+  - name: g
+    rules: [{alert: Down, expr: up == 0, for: 1m}]
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "collect").mkdir()
+    (tmp_path / "collect" / "scrape.yml").write_text(SCRAPED)
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "a.yml").write_text(RULES)
+    (tmp_path / "rules" / "a_test.yml").write_text("not: rules")
+    return Settings(
+        data=str(tmp_path / "data"),
+        collect=CollectSettings(
+            listen="127.0.0.1:7001", scrape_config=str(tmp_path / "collect" / "scrape.yml")
+        ),
+        dispatch=DispatchSettings(listen="127.0.0.1:7003"),
+        rules=RulesSettings(files=("rules/*.yml",), external_labels={"site": "here"}),
+    )
+
+
+def test_the_same_targets_rules_and_dispatcher_are_in_the_configuration(
+    settings: Settings, tmp_path: Path
+):
+    config = yaml.safe_load(write_config(settings, tmp_path).read_text())
+    assert config["global"] == {
+        "scrape_interval": "5s",
+        "evaluation_interval": "15000ms",
+        "external_labels": {"site": "here"},
+    }
+    assert config["rule_files"] == [str(tmp_path / "rules" / "a.yml")]
+    [alertmanager] = config["alerting"]["alertmanagers"]
+    assert alertmanager == {
+        "path_prefix": "/backstop",
+        "static_configs": [{"targets": ["127.0.0.1:7003"]}],
+    }
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    assert list(jobs) == ["aurigraph-production", "other", "watchkeeper-fleet", "watchkeeper"]
+    assert jobs["aurigraph-production"]["file_sd_configs"] == [
+        {"files": [str(tmp_path / "collect" / "targets" / "*.json")]}
+    ]
+    assert jobs["watchkeeper-fleet"]["honor_labels"] is True
+    assert jobs["watchkeeper-fleet"]["static_configs"] == [{"targets": ["127.0.0.1:7001"]}]
+    assert jobs["watchkeeper"]["static_configs"][0]["targets"] == [
+        "127.0.0.1:7001", "127.0.0.1:9465", "127.0.0.1:7003", "127.0.0.1:9466",
+    ]  # fmt: skip
+
+
+def test_without_a_scrape_configuration_only_watchkeeper_is_scraped(
+    settings: Settings, tmp_path: Path
+):
+    bare = msgspec.structs.replace(settings, collect=CollectSettings())
+    config = yaml.safe_load(write_config(bare, tmp_path).read_text())
+    assert [job["job_name"] for job in config["scrape_configs"]] == [
+        "watchkeeper-fleet",
+        "watchkeeper",
+    ]
+
+
+@pytest.mark.parts
+def test_prometheus_accepts_the_configuration(
+    settings: Settings, tmp_path: Path, program: Callable[[str], str]
+):
+    path = write_config(settings, tmp_path)
+    done = subprocess.run(
+        [program("promtool"), "check", "config", str(path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 rules found" in done.stdout
+
+
+@pytest.mark.parts
+def test_promtool_accepts_the_configuration_shipped_for_production(program: Callable[[str], str]):
+    path = Path(__file__).parents[2] / "deploy" / "prometheus" / "prometheus.yml"
+    done = subprocess.run(
+        [program("promtool"), "check", "config", str(path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_command_keeps_everything_in_the_data_folder(settings: Settings):
+    command = prometheus_command(settings, "/usr/bin/prometheus", Path("/x/prometheus.yml"))
+    assert command[:2] == ["/usr/bin/prometheus", "--config.file=/x/prometheus.yml"]
+    assert f"--storage.tsdb.path={settings.data}/prometheus" in command
+    assert "--web.listen-address=127.0.0.1:9090" in command
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b'{"data":{"version":"1.8.2"}}', "expected version 2 or 3, got 1.8.2"),
+        (b"<html>", "expected its build information"),
+        (b'{"data":{}}', "version"),
+    ],
+)
+def test_another_answer_than_a_known_version_is_refused(answer: bytes, message: str):
+    with pytest.raises(StartError, match=message):
+        major_version(answer)
