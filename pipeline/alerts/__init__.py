@@ -1,1 +1,1 @@
-"""What happens to alerts between evaluation and delivery, as pure functions: routing and grouping."""
+"""What happens to alerts between evaluation and delivery: routing, grouping, timing. Pure."""

@@ -1,0 +1,43 @@
+"""What the dispatcher counts."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+ALERTS_RECEIVED = Counter(
+    "watchkeeper_alerts_received_total", "Reports of alerts that came in.", ["source"]
+)
+ALERTS_IGNORED = Counter(
+    "watchkeeper_alerts_ignored_total",
+    "Reports that changed nothing: old, unknown, echo, pending, or invalid.",
+    ["reason"],
+)
+ALERTS_ACTIVE = Gauge("watchkeeper_alerts_active", "Alerts that fire now.")
+GROUPS = Gauge("watchkeeper_alert_groups", "Groups of alerts, emptied ones included.")
+OUTBOX = Gauge("watchkeeper_outbox_notifications", "Notifications that are being delivered.")
+OLDEST_UNDELIVERED = Gauge(
+    "watchkeeper_oldest_undelivered_seconds", "Age of the oldest of them, in event time."
+)
+NOTIFICATIONS = Counter(
+    "watchkeeper_notifications_total",
+    "Notifications by how their delivery ended: delivered, refused, gave_up, failed.",
+    ["receiver", "outcome"],
+)
+ATTEMPTS_FAILED = Counter(
+    "watchkeeper_notification_attempts_failed_total",
+    "Attempts that will be repeated.",
+    ["receiver"],
+)
+LATENCY = Histogram(
+    "watchkeeper_notification_latency_seconds",
+    "From the sample that changed an alert's state to the request that tells it; at speed 1.",
+    buckets=(
+        0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
+    ),
+)  # fmt: skip
+STORE_ERRORS = Counter("watchkeeper_store_errors_total", "Commits that failed.")
+RECORDS_REJECTED = Counter(
+    "watchkeeper_alert_records_rejected_total",
+    "Records of the alerts topic that could not be read.",
+    ["reason"],
+)

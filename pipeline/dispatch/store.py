@@ -1,0 +1,219 @@
+"""The dispatcher's database: what was accepted, what is to be sent, and what was told.
+
+SQLite in WAL mode with synchronous=FULL: a commit that has returned survives a kill and a power
+cut. One thread writes. While it commits, further changes gather and go into the next commit
+together, so that many concurrent requests share one fsync.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from pipeline.alerts.board import Changes, Saved
+from pipeline.alerts.group import Group, LogEntry
+from pipeline.alerts.incident import Incident
+from pipeline.alerts.notification import Intent
+
+_metadata = sa.MetaData()
+
+
+def _table(name: str) -> sa.Table:
+    """Rows are records as JSON under their key, so that a record can gain a field."""
+    return sa.Table(
+        name,
+        _metadata,
+        sa.Column("key", sa.String, primary_key=True),
+        sa.Column("record", sa.LargeBinary, nullable=False),
+    )
+
+
+_ALERTS = _table("alerts")
+_GROUPS = _table("alert_groups")
+_LOG = _table("notification_log")
+_OUTBOX = _table("outbox")
+
+_Rows = dict[tuple[sa.Table, str], bytes | None]
+"""What is to be written; None: deleted. The last word on a key counts."""
+
+
+class StoreError(RuntimeError):
+    """The database can't be opened, read or written."""
+
+
+class Store:
+    """An open database. `write` may be called from the event loop's thread only."""
+
+    def __init__(self, url: str) -> None:
+        """Open the SQLAlchemy URL `url`, and make the tables that are missing.
+
+        Raises
+        ------
+        StoreError
+            The URL is not an SQLite one, or the file can't be opened.
+        """
+        self._engine = _open(url)
+        self._queue: SimpleQueue[tuple[_Rows, asyncio.Future[None]] | None] = SimpleQueue()
+        self._unwritten: _Rows = {}
+        self._writer = Thread(target=self._write_all, name="store", daemon=True)
+        self._writer.start()
+
+    def load(self) -> Saved:
+        """Everything that was committed.
+
+        Raises
+        ------
+        StoreError
+            A row is not what this version writes.
+        """
+        with self._engine.connect() as connection:
+            try:
+                return Saved(
+                    alerts=[_incident(row) for _, row in _read(connection, _ALERTS)],
+                    groups=[_group(row) for _, row in _read(connection, _GROUPS)],
+                    log={key: _log_entry(row) for key, row in _read(connection, _LOG)},
+                    outbox=[_intent(row) for _, row in _read(connection, _OUTBOX)],
+                )
+            except msgspec.MsgspecError as error:
+                raise StoreError(f"database: expected rows of this version: {error}") from error
+
+    def write(self, changes: Changes) -> asyncio.Future[None]:
+        """A future that is done when `changes` are committed; it raises StoreError if not.
+
+        What could not be committed is tried again with the next changes.
+        The records are encoded before this returns: they may change afterwards.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.put((_encode(changes), future))
+        return future
+
+    async def close(self) -> None:
+        """Commit what is waiting, then close."""
+        self._queue.put(None)
+        await asyncio.to_thread(self._writer.join)
+        self._engine.dispose()
+
+    def _write_all(self) -> None:
+        while True:
+            batch = [self._queue.get()]
+            while not self._queue.empty():
+                batch.append(self._queue.get())
+            waiting = [item for item in batch if item is not None]
+            if waiting:
+                self._commit(waiting)
+            if None in batch:
+                return
+
+    def _commit(self, batch: list[tuple[_Rows, asyncio.Future[None]]]) -> None:
+        rows = self._unwritten
+        for changes, _ in batch:
+            rows.update(changes)
+        error: StoreError | None = None
+        try:
+            with self._engine.begin() as connection:
+                for table in _metadata.sorted_tables:
+                    _write_table(connection, table, rows)
+            rows.clear()
+        except sa.exc.SQLAlchemyError as cause:
+            # Without the statement's parameters: they hold whole records.
+            error = StoreError(f"database: can't write: {getattr(cause, 'orig', None) or cause}")
+        loop = batch[0][1].get_loop()
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_resolve, [future for _, future in batch], error)
+
+
+def _resolve(futures: list[asyncio.Future[None]], error: StoreError | None) -> None:
+    for future in futures:
+        if future.cancelled():
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+
+def _open(url: str) -> sa.Engine:
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise StoreError("dispatch.database: expected an SQLAlchemy URL") from error
+    if parsed.get_backend_name() != "sqlite":
+        raise StoreError(
+            f"dispatch.database: expected sqlite:///path, got {parsed.get_backend_name()}; "
+            "other databases are not supported yet"
+        )
+    engine = sa.create_engine(parsed, connect_args={"check_same_thread": False})
+    sa.event.listen(engine, "connect", _set_pragmas)
+    try:
+        if parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        _metadata.create_all(engine)
+    except (sa.exc.SQLAlchemyError, OSError) as error:
+        engine.dispose()
+        raise StoreError(f"{parsed.database}: can't be opened as a database: {error}") from error
+    return engine
+
+
+def _set_pragmas(connection: Any, _record: object) -> None:  # Any: the driver's connection
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA busy_timeout=5000")
+    cursor.close()
+
+
+_json = msgspec.json.encode
+_incident = msgspec.json.Decoder(Incident).decode
+_group = msgspec.json.Decoder(Group).decode
+_log_entry = msgspec.json.Decoder(LogEntry).decode
+_intent = msgspec.json.Decoder(Intent).decode
+
+
+def _encode(changes: Changes) -> _Rows:
+    rows: _Rows = {}
+    tables: list[tuple[sa.Table, Mapping[Any, object]]] = [
+        (_ALERTS, {f"{number:016x}": record for number, record in changes.alerts.items()}),
+        (_GROUPS, changes.groups),
+        (_LOG, changes.log),
+        (_OUTBOX, changes.outbox),
+    ]
+    for table, records in tables:
+        for key, record in records.items():
+            rows[table, key] = None if record is None else _json(record)
+    return rows
+
+
+def _write_table(connection: sa.Connection, table: sa.Table, rows: _Rows) -> None:
+    own = {key: record for (of, key), record in rows.items() if of is table}
+    upserts = [{"key": key, "record": record} for key, record in own.items() if record is not None]
+    deletes = [{"gone": key} for key, record in own.items() if record is None]
+    if upserts:
+        connection.execute(_UPSERTS[table.name], upserts)
+    if deletes:
+        connection.execute(_DELETES[table.name], deletes)
+
+
+def _upsert(table: sa.Table) -> sa.Insert:
+    statement = insert(table)
+    return statement.on_conflict_do_update(
+        index_elements=["key"], set_={"record": statement.excluded.record}
+    )
+
+
+_UPSERTS = {table.name: _upsert(table) for table in _metadata.sorted_tables}
+_DELETES = {
+    table.name: sa.delete(table).where(table.c.key == sa.bindparam("gone"))
+    for table in _metadata.sorted_tables
+}
+
+
+def _read(connection: sa.Connection, table: sa.Table) -> list[tuple[str, bytes]]:
+    return [(row.key, row.record) for row in connection.execute(sa.select(table))]
