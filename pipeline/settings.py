@@ -80,8 +80,11 @@ class CollectSettings(msgspec.Struct, frozen=True):
 class DetectSettings(msgspec.Struct, frozen=True):
     """Anomaly detection."""
 
-    publish_above: NonNegative = 0.5
-    """Scores at or above this go to `signals`; the others are only used by rules."""
+    publish_above: NonNegative = 0.7
+    """Scores at or above this go to `signals`; the others are only used by rules.
+
+    By the detector's calibration one sample in 500 scores above 0.5, one in 10,000 above 0.7.
+    """
     warmup_samples: Count = 60
     exclude: tuple[str, ...] = ()
     """Names of metrics that are not scored."""
