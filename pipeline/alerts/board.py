@@ -96,12 +96,15 @@ class Board:
         """
         self.alerts = {incident.fingerprint: incident for incident in saved.alerts}
         self.log = dict(saved.log)
+        homes = {
+            number: {group_id(route, labels) for route, labels in self._homes(incident)}
+            for number, incident in self.alerts.items()
+        }
         for group in saved.groups:
-            route = self._routes.get(group.route_id)
-            if route is None or group_id(route, group.labels) != group.id:
+            if group.route_id not in self._routes:
                 self._changes.groups[group.id] = None
                 continue
-            group.members &= self.alerts.keys()
+            group.members = {m for m in group.members if group.id in homes.get(m, ())}
             self.groups[group.id] = group
             heappush(self._due, (group.next_flush_ms, group.id))
         for incident in self.alerts.values():
@@ -200,8 +203,7 @@ class Board:
         return found is not None and found.next_flush_ms == due_ms and group not in self._flushes
 
     def _join_groups(self, incident: Incident, now_ms: int) -> None:
-        for route in self._root.match(dict(incident.labels)):
-            labels = route.group_labels(incident.labels)
+        for route, labels in self._homes(incident):
             group = self.groups.get(group_id(route, labels))
             if group is None:
                 group = new_group(route, labels, now_ms)
@@ -212,6 +214,11 @@ class Board:
                 self._changes.groups[group.id] = group
             if group.next_flush_ms != due_ms:
                 heappush(self._due, (group.next_flush_ms, group.id))
+
+    def _homes(self, incident: Incident) -> list[tuple[Route, Labels]]:
+        """The routes that the alert takes, each with the labels of its group there."""
+        routes = self._root.match(dict(incident.labels))
+        return [(route, route.group_labels(incident.labels)) for route in routes]
 
     def _flush(self, group: Group, now_ms: int) -> list[Intent]:
         route = self._routes[group.route_id]
