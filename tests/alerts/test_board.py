@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import pytest
-
 from pipeline.alerts.board import CLEANUP_INTERVAL_MS, LOG_KEPT_MS, RESOLVED_KEPT_MS, Board, Saved
 from pipeline.alerts.incident import Report
 from pipeline.alerts.notification import Intent
