@@ -121,10 +121,13 @@ class Document:
     def items(self, node: Node | None, path: str, expected: str) -> list[Node]:
         if node is None or is_null(node):
             return []
-        if isinstance(node, SequenceNode):
-            return list(node.value)
-        self.fault(node, path, f"expected {expected}, got {describe(node)}")
-        return []
+        if not isinstance(node, SequenceNode):
+            self.fault(node, path, f"expected {expected}, got {describe(node)}")
+            return []
+        for index, item in enumerate(node.value):
+            if is_null(item):
+                self.warn(item, f"{path}[{index}]", "is empty and left out")
+        return [item for item in node.value if not is_null(item)]
 
     def text(self, node: Node | None, path: str, expected: str = "a text") -> str:
         """A scalar as written; null is the empty text."""

@@ -142,9 +142,6 @@ class _Reader:
         document = self.document
         before = _errors(document.problems)
         fields = document.fields(node, path, _RULE_FIELDS, "a rule")
-        if not fields and _errors(document.problems) == before:
-            document.warn(node, path, "an empty rule does nothing")
-            return None
         alert = document.text(fields.get("alert"), f"{path}.alert")
         record = document.text(fields.get("record"), f"{path}.record")
         expr = document.text(fields.get("expr"), f"{path}.expr", "an expression")

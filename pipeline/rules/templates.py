@@ -55,9 +55,6 @@ class _LabelMap(dict[str, str]):
     def __gotemplate_lookup__(self, name: str) -> str:
         return self.get(name, "")
 
-    def __missing__(self, _name: str) -> str:
-        return ""
-
 
 def uses_value(text: str) -> bool:
     """Whether the rendered text may change while the series' labels stay.
