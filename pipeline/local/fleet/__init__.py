@@ -1,0 +1,1 @@
+"""A simulated fleet of the ledger platform, over real sockets."""

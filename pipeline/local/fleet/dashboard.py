@@ -1,0 +1,285 @@
+"""What a node says at `/ws/dashboard`: the network as it sees it, and itself in detail.
+
+Instants within `data` are numeric seconds there (PLATFORM.md, section 1).
+"""
+
+from __future__ import annotations
+
+from pipeline.local.fleet.model import (
+    BLOCK_S,
+    OLD_GEN_BYTES,
+    VERSION,
+    FleetState,
+    NetworkState,
+    NodeState,
+)
+from pipeline.local.fleet.payloads import TARGET_TPS, Json, encode
+
+_MB = 1 << 20
+_MEMORY_TOTAL_MB = 4096
+_DISK_GB, _DISK_USED_GB = 500, 50
+_PEAK_THREADS = 260
+
+
+def metrics(state: FleetState, index: int) -> bytes:
+    """The network, the node's own health, and the last second as history."""
+    node, network, instant = state.nodes[index], state.network, state.time_ms / 1000
+    confirmed = network.transactions - network.failed
+    memory_percent = round(node.memory / _MB / _MEMORY_TOTAL_MB * 100, 2)
+    data: Json = {
+        "transactionMetrics": {
+            "currentTPS": network.tps,
+            "averageTPS": network.average_tps,
+            "peakTPS": network.peak_tps,
+            "totalTransactions": int(network.transactions),
+            "pendingTransactions": int(network.pending),
+            "confirmedTransactions": int(confirmed),
+            "failedTransactions": int(network.failed),
+            "successRate": round(100 * confirmed / max(1.0, network.transactions), 4),
+            "averageFinalityMs": round(network.latency * 2000, 3),
+            "p50FinalityMs": round(network.p50 * 2000, 3),
+            "p95FinalityMs": round(network.p95 * 2000, 3),
+            "p99FinalityMs": round(network.p99 * 2000, 3),
+            "transactionsByType": {
+                "transfer": int(network.transactions * 0.6),
+                "contract": int(network.transactions * 0.05),
+            },
+        },
+        "networkMetrics": {
+            "totalNodes": network.total_nodes,
+            "activeNodes": network.active_nodes,
+            "inactiveNodes": network.total_nodes - network.active_nodes,
+            "totalBlocks": network.block_height,
+            "averageBlockTime": round(network.block_time * 1000, 1),
+            "networkLatencyMs": round(network.p50 * 250, 3),
+            "bandwidthInMBps": int(network.tps / 25_000),
+            "bandwidthOutMBps": int(network.tps / 27_000),
+            "activeConnections": int(node.connections),
+            "networkHealthScore": round(100 * network.active_nodes / network.total_nodes, 2),
+        },
+        "consensusMetrics": {
+            "consensusAlgorithm": "HyperRAFT++",
+            "currentTerm": network.term,
+            "leaderId": network.leader,
+            "commitIndex": network.block_height,
+            "consensusLatencyMs": round(network.p50 * 300, 3),
+            "throughputTPS": network.tps,
+            "quorumSize": network.validators // 2 + 1,
+            "activeValidators": network.active_validators,
+            "consensusHealthScore": round(
+                100 * network.active_validators / max(1, network.validators), 2
+            ),
+            "totalConsensusOps": network.block_height,
+            "failedConsensusOps": 0,
+        },
+        "nodeHealth": [
+            {
+                "nodeId": node.node.name,
+                "status": "ACTIVE",
+                "role": _role(node, network),
+                "cpuUsage": round(node.cpu * 100, 2),
+                "memoryUsage": memory_percent,
+                "diskUsage": 100.0 * _DISK_USED_GB / _DISK_GB,
+                "uptime": int(node.uptime),
+                "lastHeartbeat": instant,
+                "latencyMs": round(node.latency * 1000, 3),
+                "blocksProcessed": network.block_height,
+                "transactionsProcessed": int(network.transactions),
+                "isHealthy": True,
+            }
+        ],
+        "systemPerformance": {
+            "cpuUtilization": round(node.system_cpu * 100, 2),
+            "memoryUsedMB": int(node.memory / _MB),
+            "memoryTotalMB": _MEMORY_TOTAL_MB,
+            "diskUsedGB": _DISK_USED_GB,
+            "diskTotalGB": _DISK_GB,
+            "diskIOReadMBps": round(140 * node.cpu, 2),
+            "diskIOWriteMBps": round(200 * node.cpu, 2),
+            "activeThreads": int(node.threads),
+            "threadPoolSize": 256,
+            "gcPauseMs": round(node.gc_pause * 1000, 3),
+            "uptimeSeconds": int(node.uptime),
+        },
+        "recentHistory": [
+            {
+                "timestamp": instant,
+                "tps": network.tps,
+                "latencyMs": round(network.latency * 1000, 3),
+                "cpuUsage": round(node.cpu * 100, 2),
+                "memoryUsage": memory_percent,
+                "activeNodes": network.active_nodes,
+            }
+        ],
+        "timestamp": instant,
+        "updateIntervalMs": 1000,
+    }
+    return _envelope("metrics", data, state.time_ms)
+
+
+def nodes(state: FleetState, index: int) -> bytes:
+    """The node's own entry; its peers report theirs themselves."""
+    node, network, instant = state.nodes[index], state.network, state.time_ms / 1000
+    peers = network.active_nodes - 1
+    memory_mb = int(node.memory / _MB)
+    data: Json = [
+        {
+            "nodeId": node.node.name,
+            "nodeType": node.node.node_type.upper(),
+            "version": VERSION,
+            "status": {
+                "state": "ACTIVE",
+                "role": _role(node, network),
+                "isHealthy": True,
+                "isValidator": node.node.node_type == "validator",
+                "isSynced": True,
+                "uptimeSeconds": int(node.uptime),
+                "startTime": instant - node.uptime,
+                "lastHeartbeat": instant,
+                "healthScore": round(100 - 10 * node.cpu - 1000 * node.error_ratio, 2),
+            },
+            "performance": {
+                "transactionsPerSecond": round(node.tps, 1),
+                "blocksPerSecond": 1 / BLOCK_S,
+                "totalTransactionsProcessed": int(network.transactions),
+                "totalBlocksProduced": network.block_height,
+                "averageLatencyMs": round(node.latency * 1000, 3),
+                "p99LatencyMs": round(node.p99 * 1000, 3),
+                "validationsPerformed": int(network.transactions / 2),
+                "validationSuccessRate": 99.98,
+            },
+            "resources": {
+                "cpuUsage": round(node.cpu * 100, 2),
+                "cpuUserTime": round(node.cpu * 73, 2),
+                "cpuSystemTime": round(node.cpu * 27, 2),
+                "cpuCores": node.node.cores,
+                "memoryUsedMB": memory_mb,
+                "memoryTotalMB": _MEMORY_TOTAL_MB,
+                "memoryUsagePercent": round(100 * memory_mb / _MEMORY_TOTAL_MB, 2),
+                "heapUsedMB": int((node.memory - node.metaspace) / _MB),
+                "heapMaxMB": OLD_GEN_BYTES // _MB,
+                "diskUsedGB": _DISK_USED_GB,
+                "diskTotalGB": _DISK_GB,
+                "diskUsagePercent": 100.0 * _DISK_USED_GB / _DISK_GB,
+                "diskReadMBps": round(140 * node.cpu, 2),
+                "diskWriteMBps": round(200 * node.cpu, 2),
+                "networkInMBps": round(node.tps / 2600, 2),
+                "networkOutMBps": round(node.tps / 2800, 2),
+                "totalBytesReceived": int(node.work * 42e6),
+                "totalBytesSent": int(node.work * 39e6),
+                "activeThreads": int(node.threads),
+                "peakThreads": _PEAK_THREADS,
+            },
+            "connectivity": {
+                "connectedPeers": peers,
+                "maxPeers": 100,
+                "averagePeerLatencyMs": round(node.p50 * 250, 3),
+                "peerLatencies": {
+                    peer.node.name: round(peer.p50 * 250, 3)
+                    for step in (1, 2)
+                    if (peer := state.nodes[(index + step) % len(state.nodes)]) is not node
+                },
+                "inboundConnections": peers // 2,
+                "outboundConnections": peers - peers // 2,
+                "isReachable": True,
+                "publicAddress": f"{node.node.name}.simulated:9003",
+            },
+            "blockchain": {
+                "currentBlockHeight": network.block_height,
+                "syncedBlockHeight": network.block_height,
+                "blocksBehind": 0,
+                "syncProgress": 100.0,
+                "lastBlockTime": instant - instant % BLOCK_S,
+                "transactionPoolSize": int(network.pending),
+                "mempoolSize": int(network.pending),
+                "blockchainSizeGB": round(network.block_height * 1.5e-7, 3),
+            },
+            "timestamp": instant,
+            "lastUpdate": instant,
+        }
+    ]
+    return _envelope("nodes", data, state.time_ms)
+
+
+def performance(state: FleetState, index: int) -> bytes:
+    node, network, instant = state.nodes[index], state.network, state.time_ms / 1000
+    memory_mb = int(node.memory / _MB)
+    failed_share = network.failed / max(1.0, network.transactions)
+    data: Json = {
+        "throughput": {
+            "currentTPS": network.tps,
+            "averageTPS": network.average_tps,
+            "peakTPS": network.peak_tps,
+            "targetTPS": TARGET_TPS,
+            "throughputEfficiency": round(100 * network.tps / TARGET_TPS, 2),
+            "totalTransactionsProcessed": int(network.transactions),
+            "blocksPerSecond": 1 / BLOCK_S,
+            "transactionsPerBlock": network.block_transactions,
+        },
+        "latency": {
+            "averageLatencyMs": round(node.latency * 1000, 3),
+            "p50LatencyMs": round(node.p50 * 1000, 3),
+            "p95LatencyMs": round(node.p95 * 1000, 3),
+            "p99LatencyMs": round(node.p99 * 1000, 3),
+            "minLatencyMs": round(node.p50 * 200, 3),
+            "maxLatencyMs": round(node.p99 * 2100, 3),
+            "finalityTimeMs": round(network.latency * 2000, 3),
+            "consensusLatencyMs": round(network.p50 * 300, 3),
+        },
+        "resources": {
+            "cpuUtilization": round(node.cpu * 100, 2),
+            "availableCPUs": node.node.cores,
+            "systemLoad": round(node.load_average, 2),
+            "memoryUsedMB": memory_mb,
+            "memoryFreeMB": _MEMORY_TOTAL_MB - memory_mb,
+            "memoryTotalMB": _MEMORY_TOTAL_MB,
+            "memoryUtilization": round(100 * memory_mb / _MEMORY_TOTAL_MB, 2),
+            "diskUsedGB": _DISK_USED_GB,
+            "diskFreeGB": _DISK_GB - _DISK_USED_GB,
+            "diskTotalGB": _DISK_GB,
+            "diskUtilization": 100.0 * _DISK_USED_GB / _DISK_GB,
+            "networkInMBps": round(node.tps / 2600, 2),
+            "networkOutMBps": round(node.tps / 2800, 2),
+            "totalBytesIn": int(node.work * 42e6),
+            "totalBytesOut": int(node.work * 39e6),
+            "activeThreads": int(node.threads),
+            "peakThreads": _PEAK_THREADS,
+            "threadPoolSize": 4096,
+        },
+        "reliability": {
+            "errorRate": failed_share,
+            "totalErrors": int(network.failed),
+            "totalRequests": int(network.transactions),
+            "successRate": round(100 * (1 - failed_share), 4),
+            "timeoutsCount": 0,
+            "retriesCount": 0,
+            "errorsByType": {},
+            "uptime": 100.0,
+            "lastFailure": None,
+        },
+        "storage": {
+            "storedTransactions": 500_000,
+            "transactionCacheHits": int(network.transactions),
+            "transactionCacheMisses": 0,
+            "transactionCacheHitRate": 100.0,
+            "storedBlocks": network.block_height,
+            "blockchainSizeGB": int(network.block_height * 1.5e-7),
+            "dbConnections": 20,
+            "dbActiveConnections": int(node.pool_active),
+            "dbQueryTimeMs": round(node.latency * 200, 3),
+            "cacheSize": 500_000,
+            "cacheMaxSize": 1_000_000,
+            "cacheUtilization": 50.0,
+            "totalCacheEvictions": 0,
+        },
+        "timestamp": instant,
+    }
+    return _envelope("performance", data, state.time_ms)
+
+
+def _envelope(kind: str, data: Json, time_ms: int) -> bytes:
+    return encode({"type": kind, "data": data, "timestamp": time_ms})
+
+
+def _role(node: NodeState, network: NetworkState) -> str:
+    return "LEADER" if node.node.name == network.leader else "FOLLOWER"
