@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from pipeline.api.http import port_is_free
 from pipeline.local.kafka import CLUSTER_ID, LocalKafka, check_folder
@@ -91,8 +92,29 @@ class Command:
             return output.readline()
 
 
+def freed(address: str) -> bool:
+    """Whether `address` is free within 20 s."""
+    deadline = time.monotonic() + 20
+    while not port_is_free(address) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return port_is_free(address)
+
+
+async def put(address: str, value: bytes) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=address, max_request_size=9_000_000) as producer:
+        await producer.send_and_wait("alerts", value, key=b"compacted: needs one")
+
+
+async def first(address: str) -> bytes | None:
+    async with AIOKafkaConsumer(
+        bootstrap_servers=address, auto_offset_reset="earliest"
+    ) as consumer:
+        consumer.assign([TopicPartition("alerts", 0)])
+        return (await consumer.getone()).value
+
+
 @pytest.mark.parts
-def test_the_broker_keeps_records_through_a_kill_and_ends_with_its_command(
+async def test_the_broker_keeps_records_through_a_kill_and_ends_with_its_command(
     tmp_path: Path, broker: LocalKafka, ports: Callable[[int], list[int]]
 ):
     """`broker` is not used here, but fetches the jars, or leaves this out."""
@@ -106,26 +128,16 @@ def test_the_broker_keeps_records_through_a_kill_and_ends_with_its_command(
     command = Command(tmp_path, port, controller_port)
     try:
         assert f"answers at {address}" in command.first_line()
-        producer = KafkaProducer(bootstrap_servers=address, max_request_size=9_000_000)
-        producer.send("alerts", b"v" * 8_000_000).get(20)
-        producer.close()
+        await put(address, b"v" * 8_000_000)
     finally:
         command.process.kill()
         command.process.wait(10)
-    deadline = time.monotonic() + 20
-    while not port_is_free(address) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert port_is_free(address), "the broker outlived its command"
+    assert await asyncio.to_thread(freed, address), "the broker outlived its command"
 
     command = Command(tmp_path, port, controller_port)
     try:
         assert f"answers at {address}" in command.first_line()
-        consumer = KafkaConsumer(
-            bootstrap_servers=address, auto_offset_reset="earliest", group_id=None
-        )
-        consumer.assign([TopicPartition("alerts", 0)])
-        assert len(next(consumer).value) == 8_000_000
-        consumer.close()
+        assert await first(address) == b"v" * 8_000_000
     finally:
         command.process.send_signal(signal.SIGTERM)
         code = command.process.wait(30)
