@@ -22,10 +22,11 @@ import msgspec
 import numpy as np
 import spike_plan
 
-from pipeline.codec import decode_telemetry, encode_frames, encode_signal
+from pipeline.codec import decode_telemetry, encode_frames, encode_scores
 from pipeline.detect.protocol import FlagArray, ScoreArray
+from pipeline.detect.publish import select_scores
 from pipeline.detect.table import compile_detector, default_detector
-from pipeline.model import Frame, FrameBatch, Scores
+from pipeline.model import Frame, FrameBatch
 from pipeline.settings import DetectSettings
 
 TARGETS, SERIES, SECONDS, FRAMES_A_RECORD = 200, 500, 32, 64
@@ -88,7 +89,7 @@ def cpu_ns_a_sample(run: Callable[[int], object]) -> float:
     return statistics.median(figures)
 
 
-def measure() -> tuple[list[Stage], float]:
+def measure() -> list[Stage]:
     """The stages, and how many records a frame the scores make when each frame has its own."""
     rng = np.random.default_rng(4)
     counters = np.arange(SERIES) % 5 >= 3
@@ -140,44 +141,26 @@ def measure() -> tuple[list[Stage], float]:
         Stage(
             "encode scores",
             cpu_ns_a_sample(
-                lambda _: [
-                    encode_scores(*pair, threshold) for pair in zip(batches, scores, strict=True)
-                ]
+                lambda _: [publish(*pair, threshold) for pair in zip(batches, scores, strict=True)]
             ),
         )
     )
     send_ns = 1e9 / CONSUME_AND_SEND_RECORDS_A_SECOND / SAMPLES_A_TRANSPORT_RECORD
     stages.append(Stage("Faust: consume, await a send", send_ns, measured=False))
     stages.append(Stage("broker (no more than Faust)", send_ns, measured=False))
-    made = sum(len(encode_scores(*pair, threshold)) for pair in zip(batches, scores, strict=True))
-    return stages, made / (TARGETS * SECONDS)
+    return stages
 
 
-def encode_scores(batch: FrameBatch, scores: ScoreArray, threshold: float) -> list[bytes]:
-    """The records for `signals`: of each frame the columns that score at or above `threshold`."""
-    high = np.flatnonzero(scores >= threshold)
-    frame_of = np.searchsorted(batch.offsets, high, side="right") - 1
-    if not len(high):
-        return []
-    frames, starts = np.unique(frame_of, return_index=True)
-    out = []
-    for frame, indices in zip(frames.tolist(), np.split(high, starts[1:]), strict=True):
-        signal = Scores(
-            int(batch.targets[frame]),
-            int(batch.dictionaries[frame]),
-            int(batch.times_ms[frame]),
-            (indices - batch.offsets[frame]).astype(np.uint32),
-            scores[indices],
-        )
-        out.append(encode_signal(signal))
-    return out
+def publish(batch: FrameBatch, scores: ScoreArray, threshold: float) -> bytes:
+    """The record for `signals`: of each frame the columns that score at or above `threshold`."""
+    return encode_scores(select_scores(batch, scores, threshold))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="one JSON object")
     as_json = parser.parse_args().json
-    stages, records_a_frame = measure()
+    stages = measure()
     total = sum(stage.ns for stage in stages)
     if as_json:
         report = {
@@ -185,7 +168,6 @@ def main() -> None:
             "budget_ns": round(BUDGET_NS, 1),
             "total_ns": round(total, 1),
             "stages_ns": {stage.name: round(stage.ns, 2) for stage in stages},
-            "signals_a_frame": round(records_a_frame, 3),
             "measured": [stage.name for stage in stages if stage.measured],
         }
         print(json.dumps(report))
@@ -198,14 +180,10 @@ def main() -> None:
     print(f"{'sum':<44}{total:>12.2f}{total / BUDGET_NS:>15.1%}")
     print(f"{'budget: 3 M samples/s on two cores':<44}{BUDGET_NS:>12.2f}")
     rate = CORES * 1e9 / total
-    records = records_a_frame * SAMPLES_A_SECOND / SERIES
     print(
         f"\nThe stages alone would carry {rate / 1e6:.0f} M samples/s on two cores. What is left, "
         f"{BUDGET_NS - total:.0f} ns a sample,\nis for what is not measured here: finding slots "
-        "and plans of a frame, snapshots, the collector.\n"
-        f"{records_a_frame:.1%} of the frames have a score to publish: {records:,.0f} records a "
-        "second at 3 M samples/s, each read\nagain by the exporter and the owner of global rules "
-        "(Faust: some 3,000 records a second on a core)."
+        "and plans of a frame, snapshots, the collector."
     )
 
 

@@ -16,13 +16,15 @@ from typing import TypeVar
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.model import (
     Alert,
     Evaluated,
     Frame,
     FrameBatch,
-    Scores,
+    IntArray,
+    ScoreBatch,
     SeriesDictionary,
     Tick,
 )
@@ -129,19 +131,23 @@ def dictionary_key(dictionary_id: int) -> bytes:
     return f"{dictionary_id:016x}".encode()
 
 
-def encode_signal(signal: Scores | Evaluated) -> bytes:
-    """One record of the `signals` topic."""
-    if isinstance(signal, Evaluated):
-        return _PREFIX.pack(_MAGIC, VERSION, _EVALUATED, 1) + _pack(signal)
-    header = np.zeros(1, dtype=_HEADER)
-    header[0] = (signal.target_id, signal.dictionary_id, signal.time_ms, len(signal.scores), 0)
-    body = np.empty(len(signal.scores), dtype=_SCORE)
-    body["column"], body["score"] = signal.columns, signal.scores
-    prefix = _PREFIX.pack(_MAGIC, VERSION, _SCORES, 1)
+def encode_scores(batch: ScoreBatch) -> bytes:
+    """One `signals` record with the scores of all frames of `batch`."""
+    header = np.zeros(len(batch), dtype=_HEADER)
+    header["target"], header["dictionary"] = batch.targets, batch.dictionaries
+    header["time_ms"], header["count"] = batch.times_ms, np.diff(batch.offsets)
+    body = np.empty(len(batch.scores), dtype=_SCORE)
+    body["column"], body["score"] = batch.columns, batch.scores
+    prefix = _PREFIX.pack(_MAGIC, VERSION, _SCORES, len(batch))
     return prefix + header.tobytes() + body.tobytes()
 
 
-def decode_signal(record: bytes) -> Scores | Evaluated | FrameBatch:
+def encode_mark(mark: Evaluated) -> bytes:
+    """One `signals` record that says how far a partition has been evaluated."""
+    return _PREFIX.pack(_MAGIC, VERSION, _EVALUATED, 1) + _pack(mark)
+
+
+def decode_signal(record: bytes) -> ScoreBatch | Evaluated | FrameBatch:
     """What a record of the `signals` topic holds; frames are those forwarded for global rules.
 
     Raises
@@ -156,20 +162,15 @@ def decode_signal(record: bytes) -> Scores | Evaluated | FrameBatch:
         return _decode(_unpack_evaluated, _payload(record), "mark")
     if kind != _SCORES:
         raise CodecError("kind", f"signals record: expected kind 1, 4 or 5, got {kind}")
-    start = _PREFIX.size + _HEADER.itemsize
-    if len(record) < start:
-        raise CodecError("truncated", f"scores: expected {start} bytes, got {len(record)}")
-    header = np.frombuffer(record, _HEADER, 1, _PREFIX.size)[0]
-    expected = start + int(header["count"]) * _SCORE.itemsize
-    if len(record) != expected:
-        raise CodecError("length", f"scores: expected {expected} bytes, got {len(record)}")
+    header, offsets, start = _read_headers(record, count, "scores", _SCORE.itemsize)
     body = np.frombuffer(record, _SCORE, offset=start)
-    return Scores(
-        int(header["target"]),
-        int(header["dictionary"]),
-        int(header["time_ms"]),
-        body["column"].copy(),
-        body["score"].copy(),
+    return ScoreBatch(
+        np.ascontiguousarray(header["target"]),
+        np.ascontiguousarray(header["dictionary"]),
+        np.ascontiguousarray(header["time_ms"]),
+        offsets,
+        np.ascontiguousarray(body["column"]),
+        np.ascontiguousarray(body["score"]),
     )
 
 
@@ -228,19 +229,7 @@ def _decode(decode: Callable[[memoryview], Value], payload: memoryview, what: st
 
 
 def _decode_frames(record: bytes, count: int) -> FrameBatch:
-    if count > MAX_FRAMES:
-        raise CodecError("length", f"frames: expected at most {MAX_FRAMES} frames, got {count}")
-    start = _PREFIX.size + count * _HEADER.itemsize
-    if len(record) < start:
-        raise CodecError(
-            "truncated", f"frames: expected {start} bytes of headers, got {len(record)}"
-        )
-    header = np.frombuffer(record, _HEADER, count, _PREFIX.size)
-    offsets = np.zeros(count + 1, dtype=np.int64)
-    np.cumsum(header["count"], out=offsets[1:])
-    expected = start + int(offsets[-1]) * 8
-    if len(record) != expected:
-        raise CodecError("length", f"frames: expected {expected} bytes, got {len(record)}")
+    header, offsets, start = _read_headers(record, count, "frames", 8)
     return FrameBatch(
         np.ascontiguousarray(header["target"]),
         np.ascontiguousarray(header["dictionary"]),
@@ -248,3 +237,23 @@ def _decode_frames(record: bytes, count: int) -> FrameBatch:
         offsets,
         np.frombuffer(record, "<f8", offset=start),
     )
+
+
+def _read_headers(
+    record: bytes, count: int, what: str, item_bytes: int
+) -> tuple[npt.NDArray[np.void], IntArray, int]:
+    """The frames' headers, the offsets of their items, and where the first item begins."""
+    if count > MAX_FRAMES:
+        raise CodecError("length", f"{what}: expected at most {MAX_FRAMES} frames, got {count}")
+    start = _PREFIX.size + count * _HEADER.itemsize
+    if len(record) < start:
+        raise CodecError(
+            "truncated", f"{what}: expected {start} bytes of headers, got {len(record)}"
+        )
+    header = np.frombuffer(record, _HEADER, count, _PREFIX.size)
+    offsets = np.zeros(count + 1, dtype=np.int64)
+    np.cumsum(header["count"], out=offsets[1:])
+    expected = start + int(offsets[-1]) * item_bytes
+    if len(record) != expected:
+        raise CodecError("length", f"{what}: expected {expected} bytes, got {len(record)}")
+    return header, offsets, start

@@ -166,6 +166,34 @@ class Scores(msgspec.Struct, frozen=True, eq=False):
     scores: npt.NDArray[np.float32]
 
 
+class ScoreBatch(msgspec.Struct, frozen=True, eq=False):
+    """Scores of several frames in columns, as they lie in a record: f frames, k scores in all.
+
+    `targets`, `dictionaries`, `times_ms` (f,) and `offsets` (f + 1,) as in `FrameBatch`; frame i
+    has `columns` uint32 and `scores` float32 from `offsets[i]` to `offsets[i + 1]`.
+    """
+
+    targets: IdArray
+    dictionaries: IdArray
+    times_ms: IntArray
+    offsets: IntArray
+    columns: npt.NDArray[np.uint32]
+    scores: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.times_ms)
+
+    def frame(self, i: int) -> Scores:
+        start, end = int(self.offsets[i]), int(self.offsets[i + 1])
+        return Scores(
+            int(self.targets[i]),
+            int(self.dictionaries[i]),
+            int(self.times_ms[i]),
+            self.columns[start:end],
+            self.scores[start:end],
+        )
+
+
 class Evaluated(msgspec.Struct, frozen=True):
     """A worker's mark: `partition` has been evaluated up to `time_ms`."""
 

@@ -20,7 +20,8 @@ from pipeline.codec import (
     encode_alert,
     encode_dictionary,
     encode_frames,
-    encode_signal,
+    encode_mark,
+    encode_scores,
     encode_tick,
 )
 from pipeline.model import (
@@ -32,7 +33,7 @@ from pipeline.model import (
     Evaluated,
     Frame,
     FrameBatch,
-    Scores,
+    ScoreBatch,
     Series,
     SeriesDictionary,
     Target,
@@ -60,7 +61,14 @@ ALERT = Alert(
     group="critical.yml;platform",
     generator_url="http://127.0.0.1:9090/graph",
 )
-SCORES = Scores(1, 2, 3, np.array([0, 7], np.uint32), np.array([0.5, 3.0], np.float32))
+SCORES = ScoreBatch(
+    np.array([1], np.uint64),
+    np.array([2], np.uint64),
+    np.array([3]),
+    np.array([0, 2]),
+    np.array([0, 7], np.uint32),
+    np.array([0.5, 3.0], np.float32),
+)
 
 GOLDEN_FRAMES = (
     "574b0101" "02000000"  # 'WK', version 1, kind 1, two frames
@@ -105,7 +113,7 @@ def test_a_version_1_frame_record_is_read():
 
 
 def test_bytes_of_a_version_1_score_record_are_as_documented():
-    assert encode_signal(SCORES).hex() == GOLDEN_SCORES
+    assert encode_scores(SCORES).hex() == GOLDEN_SCORES
 
 
 def test_a_frame_of_a_batch_is_what_was_put_in():
@@ -156,7 +164,7 @@ def test_ticks_and_marks_come_back():
     tick = Tick("host-a", 1_700_000_000_000)
     assert decode_telemetry(encode_tick(tick)) == tick
     mark = Evaluated("worker-1", 3, 1_700_000_000_000)
-    assert decode_signal(encode_signal(mark)) == mark
+    assert decode_signal(encode_mark(mark)) == mark
 
 
 def test_dictionaries_come_back_with_the_same_id():
@@ -166,8 +174,12 @@ def test_dictionaries_come_back_with_the_same_id():
 
 
 def test_scores_come_back():
-    got = decode_signal(encode_signal(SCORES))
-    assert (got.target_id, got.dictionary_id, got.time_ms) == (1, 2, 3)
+    got = decode_signal(encode_scores(SCORES))
+    assert isinstance(got, ScoreBatch)
+    assert len(got) == 1
+    only = got.frame(0)
+    assert (only.target_id, only.dictionary_id, only.time_ms) == (1, 2, 3)
+    assert only.columns.tolist() == [0, 7]
     assert got.columns.tolist() == [0, 7]
     assert got.scores.tolist() == [0.5, 3.0]
     assert got.columns.dtype == np.uint32
@@ -248,8 +260,8 @@ VALID = [
     FRAMES,
     TICK,
     encode_dictionary(DICTIONARY),
-    encode_signal(SCORES),
-    encode_signal(Evaluated("w", 1, 2)),
+    encode_scores(SCORES),
+    encode_mark(Evaluated("w", 1, 2)),
     encode_alert(ALERT),
 ]
 DECODERS = [decode_telemetry, decode_dictionary, decode_signal, decode_alert]

@@ -16,7 +16,7 @@ from pipeline.api.http import ListenError, new_app, serve
 from pipeline.clock import Clock
 from pipeline.codec import CodecError, decode_alert, decode_dictionary, decode_signal
 from pipeline.export.store import Store
-from pipeline.model import Scores
+from pipeline.model import ScoreBatch
 from pipeline.selfmetrics import configure_logging, fields
 from pipeline.settings import Settings
 
@@ -129,8 +129,9 @@ class Exporter:
                     self._store.add_alert(decode_alert(value))
             else:
                 signal_record = decode_signal(value or b"")
-                if isinstance(signal_record, Scores):
-                    self._store.add_scores(signal_record)
+                if isinstance(signal_record, ScoreBatch):
+                    for i in range(len(signal_record)):
+                        self._store.add_scores(signal_record.frame(i))
         except CodecError as error:
             _REJECTED.labels(topic, error.reason).inc()
 

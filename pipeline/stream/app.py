@@ -8,7 +8,8 @@ membership and a session time-out of 10 s.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import faust
 from faust.types import TP, StreamT
@@ -33,11 +34,13 @@ class Handlers(Protocol):
 
 def build_app(settings: Settings, member: str, handlers: Handlers) -> faust.App:
     """The application of one worker; `member` is its identity in the consumer group."""
+    folder = Path(settings.data) / f"faust-{member}"
+    folder.mkdir(parents=True, exist_ok=True)
     app = faust.App(
         settings.topic("worker"),
         broker=";".join(f"aiokafka://{broker}" for broker in settings.brokers),
         store="memory://",
-        datadir=f"{settings.data}/faust-{member}",
+        datadir=str(folder),
         key_serializer="raw",
         value_serializer="raw",
         topic_allow_declare=False,
@@ -54,8 +57,9 @@ def build_app(settings: Settings, member: str, handlers: Handlers) -> faust.App:
     _agent(app, settings.topic("telemetry"), handlers.on_telemetry)
     _agent(app, settings.topic("signals"), handlers.on_signal)
 
-    async def on_assigned(_app: object, *arguments: set[TP], **_: object) -> None:
-        (assigned,) = arguments
+    # Any: how Faust declares what its signals carry.
+    def on_assigned(_app: Any, /, *carried: Any, signal: Any, **_: Any) -> None:  # noqa: ARG001 - Faust passes it by this name
+        assigned: set[TP] = carried[0]
         for name in ("telemetry", "signals"):
             topic = settings.topic(name)
             handlers.on_assigned(

@@ -21,6 +21,7 @@ class Record(msgspec.Struct, frozen=True):
     partition: int
     value: bytes
     key: bytes | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class Deliver(Protocol):
@@ -61,6 +62,7 @@ class KafkaDelivery:
                 record.value,
                 key=record.key,
                 partition=record.partition,
+                headers=record.headers,
             )
             for record in records
         ]

@@ -18,11 +18,20 @@ from pipeline.codec import (
     dictionary_key,
     encode_alert,
     encode_dictionary,
-    encode_signal,
+    encode_mark,
+    encode_scores,
 )
 from pipeline.export import main as exporter_main
 from pipeline.export.main import Exporter
-from pipeline.model import Alert, Evaluated, Scores, Series, SeriesDictionary, Target, labels_from
+from pipeline.model import (
+    Alert,
+    Evaluated,
+    ScoreBatch,
+    Series,
+    SeriesDictionary,
+    Target,
+    labels_from,
+)
 from pipeline.settings import ExportSettings, Settings
 
 pytestmark = pytest.mark.parts
@@ -92,18 +101,19 @@ async def test_scores_and_alerts_from_kafka_are_exposed(exporter, send):
     now_ms = exporter_main.Clock(Settings().clock).now_ms()
     firing = alert(now_ms, "firing")
     await send("alerts", encode_alert(firing), alert_key(firing))
-    scores = Scores(
-        DICTIONARY.target.id,
-        DICTIONARY.id,
-        now_ms,
+    scores = ScoreBatch(
+        np.array([DICTIONARY.target.id], np.uint64),
+        np.array([DICTIONARY.id], np.uint64),
+        np.array([now_ms]),
+        np.array([0, 1]),
         np.array([0], np.uint32),
         np.array([1.5], np.float32),
     )
 
     async def send_scores():
         # Signals are read from when the exporter has reached the broker: send until they are.
-        await send("signals", encode_signal(Evaluated("w", 2, now_ms)), partition=2)
-        await send("signals", encode_signal(scores), partition=2)
+        await send("signals", encode_mark(Evaluated("w", 2, now_ms)), partition=2)
+        await send("signals", encode_scores(scores), partition=2)
 
     text = await until(exporter, lambda text: SCORE_LINE in text, send_scores)
     assert f"{SCORE_LINE} 1.5\n" in text

@@ -1,0 +1,92 @@
+"""What global rules select of a partition's frames, for the worker that owns the rules."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.detect.protocol import FlagArray, ScoreArray
+from pipeline.model import Frame, FrameBatch, Series, SeriesDictionary
+from pipeline.promql.plan import Plan
+from pipeline.promql.selection import selected_columns
+
+SCORE_METRIC = "anomaly_score"
+
+
+class _Selection(msgspec.Struct, frozen=True, eq=False):
+    """What one owner wants of a dictionary's frames: columns as they are, then scores."""
+
+    owner: int
+    dictionary_id: int
+    columns: npt.NDArray[np.uint32]
+    scored: npt.NDArray[np.uint32]
+
+
+class Forwarding:
+    """Frames for the owners of global rules; `plans` are theirs, by partition of `signals`."""
+
+    def __init__(self, plans: Mapping[int, Sequence[Plan]]) -> None:
+        self._plans = plans
+        self._selections: dict[int, list[_Selection]] = {}
+
+    def add_dictionary(self, dictionary: SeriesDictionary) -> list[SeriesDictionary]:
+        """Find out what is to be forwarded; the dictionaries of the forwarded frames."""
+        derived: list[SeriesDictionary] = []
+        selections: list[_Selection] = []
+        virtual = score_dictionary(dictionary)
+        for owner, plans in self._plans.items():
+            columns = selected_columns(dictionary, plans)
+            scored = selected_columns(virtual, plans)
+            if not len(columns) and not len(scored):
+                continue
+            series = [dictionary.series[i] for i in columns] + [virtual.series[i] for i in scored]
+            reduced = SeriesDictionary(dictionary.target, tuple(series))
+            derived.append(reduced)
+            selections.append(_Selection(owner, reduced.id, columns, scored))
+        if selections:
+            self._selections[dictionary.id] = selections
+        return derived
+
+    def forward(
+        self,
+        batch: FrameBatch,
+        keep: FlagArray,
+        scores: ScoreArray,
+        to: defaultdict[int, list[Frame]],
+    ) -> None:
+        """Append the reduced frames of `batch` to those of each owner."""
+        if not self._selections:
+            return
+        for i, dictionary_id in enumerate(batch.dictionaries.tolist()):
+            selections = self._selections.get(dictionary_id)
+            if selections is None or not keep[i]:
+                continue
+            start, end = batch.offsets[i], batch.offsets[i + 1]
+            for chosen in selections:
+                values = np.concatenate(
+                    [
+                        batch.values[start:end][chosen.columns],
+                        scores[start:end][chosen.scored].astype(np.float64),
+                    ]
+                )
+                to[chosen.owner].append(
+                    Frame(
+                        int(batch.targets[i]), chosen.dictionary_id, int(batch.times_ms[i]), values
+                    )
+                )
+
+
+def score_dictionary(dictionary: SeriesDictionary) -> SeriesDictionary:
+    """The same columns as series of their anomaly scores."""
+    return SeriesDictionary(
+        dictionary.target, tuple(_score_series(series) for series in dictionary.series)
+    )
+
+
+def _score_series(series: Series) -> Series:
+    labels = {**dict(series.labels), "__name__": SCORE_METRIC, "for": series.name}
+    return Series(tuple(sorted(labels.items())), "gauge")

@@ -1,0 +1,183 @@
+"""`watchkeeper worker`: load the rules, build the application, run until a signal or a fault."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import faust
+from faust.types import TP
+
+from pipeline.api.http import ListenError, Server, serve, split_address
+from pipeline.detect.table import compile_detector, default_detector
+from pipeline.model import Alert, partition_of
+from pipeline.promql.plan import Plan
+from pipeline.rules.document import Severity
+from pipeline.rules.files import load_rules, rule_files
+from pipeline.rules.rule import AlertingRule, RuleGroup
+from pipeline.selfmetrics import configure_logging, fields
+from pipeline.settings import Settings
+from pipeline.stream import metrics
+from pipeline.stream.api import alerts_app
+from pipeline.stream.app import build_app
+from pipeline.stream.delivery import KafkaDelivery
+from pipeline.stream.dictionaries import Dictionaries
+from pipeline.stream.fleetwide import Fleetwide
+from pipeline.stream.forward import Forwarding
+from pipeline.stream.partition import Partition, PartitionSettings
+from pipeline.stream.restore import KafkaReplay
+from pipeline.stream.scoring import Scoring
+from pipeline.stream.verdicts import RuleSet, Verdicts, select_rules
+from pipeline.stream.worker import Worker
+
+log = logging.getLogger(__name__)
+
+EXIT_OK, EXIT_FAILED, EXIT_SETTINGS, EXIT_PORT = 0, 1, 3, 4
+_OBSERVE_S = 1.0
+
+
+def run(settings: Settings) -> int:
+    """Run a worker until SIGINT or SIGTERM; the exit code."""
+    configure_logging("worker")
+    files = rule_files(settings.rules.files, Path.cwd())
+    groups, problems = load_rules(files, settings.rules.prometheus)
+    for problem in problems:
+        log.warning(fields(event="rule_problem", problem=problem))
+    if any(problem.severity is Severity.ERROR for problem in problems):
+        return EXIT_SETTINGS
+    try:
+        return asyncio.run(_serve(settings, groups))
+    except ListenError as error:
+        log.error(fields(event="no_port", error=error))
+        return EXIT_PORT
+
+
+async def _serve(settings: Settings, groups: Sequence[RuleGroup]) -> int:
+    brokers = list(settings.brokers)
+    prefix = settings.kafka.topic_prefix
+    dictionaries = Dictionaries(brokers, settings.topic("series"))
+    delivery = KafkaDelivery(brokers, prefix)
+    replay = KafkaReplay(brokers, prefix, settings.worker.replay / settings.clock.speed)
+    worker = build_worker(settings, groups, dictionaries, delivery, replay)
+    holds = {rule.name: rule.for_ms / 1000 for group in groups for rule in _alerting(group)}
+    server = await _listen(settings, worker, holds)
+    app = build_app(settings, _member(settings, server.port), worker)
+    try:
+        await dictionaries.start()
+        await delivery.start()
+        return await _run_app(app, worker, settings)
+    finally:
+        await delivery.stop()
+        await dictionaries.stop()
+        await server.close()
+
+
+def build_worker(
+    settings: Settings,
+    groups: Sequence[RuleGroup],
+    dictionaries: Dictionaries,
+    delivery: KafkaDelivery,
+    replay: KafkaReplay,
+) -> Worker:
+    """The worker of these settings and rules, over the given ways in and out."""
+    count = settings.kafka.partitions
+    resend_ms = int(settings.worker.resend_interval * 1000)
+    local = select_rules(groups, "local", settings)
+    owned = owned_rules(groups, settings)
+    plans: dict[int, Sequence[Plan]] = {owner: rules.plans for owner, rules in owned.items()}
+    detector = default_detector(settings.detect)
+    compile_detector(detector)
+    exclude = frozenset(settings.detect.exclude)
+    shared = PartitionSettings(
+        worker=settings.worker.name or socket.gethostname(),
+        publish_above=settings.detect.publish_above,
+        resend_ms=resend_ms,
+        tick_timeout_ms=int(settings.worker.tick_timeout * 1000),
+    )
+
+    def new_partition(number: int) -> Partition:
+        verdicts = Verdicts(local, settings)
+        return Partition(number, Scoring(detector, exclude), verdicts, Forwarding(plans), shared)
+
+    def new_fleetwide(number: int) -> Fleetwide | None:
+        rules = owned.get(number)
+        return None if rules is None else Fleetwide(Verdicts(rules, settings), count, resend_ms)
+
+    return Worker(new_partition, new_fleetwide, count, delivery, dictionaries.find, replay)
+
+
+def owned_rules(groups: Sequence[RuleGroup], settings: Settings) -> dict[int, RuleSet]:
+    """The global rules by the partition of `signals` that owns their group."""
+    by_owner: defaultdict[int, list[RuleGroup]] = defaultdict(list)
+    for group in groups:
+        by_owner[partition_of(group.key, settings.kafka.partitions)].append(group)
+    chosen = {owner: select_rules(its, "global", settings) for owner, its in by_owner.items()}
+    return {owner: rules for owner, rules in chosen.items() if rules.rules}
+
+
+async def _listen(settings: Settings, worker: Worker, holds: dict[str, float]) -> Server:
+    """Serve at the set address; a further worker on this machine takes any free port."""
+
+    def holds_s(alert: Alert) -> float:
+        return holds.get(dict(alert.labels).get("alertname", ""), 0.0)
+
+    app = alerts_app(worker.active_alerts, holds_s)
+    try:
+        return await serve(app, settings.worker.listen)
+    except ListenError:
+        host, _ = split_address(settings.worker.listen)
+        server = await serve(alerts_app(worker.active_alerts, holds_s), f"{host}:0")
+        log.info(fields(event="other_port", wanted=settings.worker.listen, port=server.port))
+        return server
+
+
+def _member(settings: Settings, port: int) -> str:
+    return settings.worker.name or f"{socket.gethostname()}-{port}"
+
+
+async def _run_app(app: faust.App, worker: Worker, settings: Settings) -> int:
+    """Run until a signal (0) or until Faust gives up (1)."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await app.start()
+    log.info(fields(event="started", listen=settings.worker.listen))
+    try:
+        while not stop.is_set():
+            if app.crashed or app.should_stop:
+                log.error(fields(event="faust_stopped", crashed=app.crashed))
+                return EXIT_FAILED
+            _observe(app, worker, settings)
+            try:
+                await asyncio.wait_for(stop.wait(), _OBSERVE_S)
+            except TimeoutError:
+                continue
+        return EXIT_OK
+    finally:
+        await app.stop()
+
+
+def _observe(app: faust.App, worker: Worker, settings: Settings) -> None:
+    """Set the gauges that tell how the worker stands."""
+    for number, partition in worker.partitions.items():
+        if partition.watermark_ms is not None:
+            metrics.WATERMARK.labels(number).set(partition.watermark_ms / 1000)
+
+    def end(topic: str, number: int) -> int | None:
+        return app.consumer.highwater(TP(settings.topic(topic), number))
+
+    for topic, number, lag in worker.lags(end):
+        metrics.LAG.labels(topic, number).set(lag)
+    active = worker.active_alerts()
+    for state in ("pending", "firing"):
+        metrics.ACTIVE_ALERTS.labels(state).set(sum(alert.state == state for alert in active))
+
+
+def _alerting(group: RuleGroup) -> list[AlertingRule]:
+    return [rule for rule in group.rules if isinstance(rule, AlertingRule)]

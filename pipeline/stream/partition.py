@@ -1,0 +1,185 @@
+"""One partition of `telemetry`: detection and local rules as pure steps over its records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+
+from pipeline.detect.protocol import FlagArray
+from pipeline.detect.publish import select_scores
+from pipeline.model import Evaluated, Frame, FrameBatch, SeriesDictionary, Tick
+from pipeline.stream.forward import Forwarding
+from pipeline.stream.scoring import Scoring
+from pipeline.stream.step import Rejected, Step
+from pipeline.stream.verdicts import Verdicts
+from pipeline.stream.watermark import Watermark
+
+
+class Counts(msgspec.Struct):
+    """What happened to frames and samples: in = processed + late + duplicate + rejected."""
+
+    frames: int = 0
+    samples: int = 0
+    anomalies: int = 0
+    late: int = 0
+    duplicate: int = 0
+    rejected: Counter[str] = msgspec.field(default_factory=Counter)
+
+
+class PartitionSettings(msgspec.Struct, frozen=True):
+    """What a partition needs to know of the settings."""
+
+    worker: str
+    publish_above: float
+    resend_ms: int
+    tick_timeout_ms: int
+
+
+class Partition:
+    """The state of one partition of `telemetry`; each method is one step in event time."""
+
+    def __init__(
+        self,
+        number: int,
+        scoring: Scoring,
+        verdicts: Verdicts,
+        forwarding: Forwarding,
+        settings: PartitionSettings,
+    ) -> None:
+        self.number = number
+        self.verdicts = verdicts
+        self.counts = Counts()
+        self._scoring = scoring
+        self._forwarding = forwarding
+        self._settings = settings
+        self._watermark = Watermark(settings.tick_timeout_ms)
+        self._dictionaries: dict[int, SeriesDictionary] = {}
+        self._newest: dict[int, int] = {}
+        self._resent_ms = 0
+
+    @property
+    def watermark_ms(self) -> int | None:
+        return self._watermark.time_ms
+
+    @property
+    def targets(self) -> int:
+        return len(self._newest)
+
+    def resend_now(self) -> None:
+        """Let the next tick send every firing alert."""
+        self._resent_ms = 0
+
+    def take_counts(self) -> Counts:
+        """What was counted since the last call."""
+        counts, self.counts = self.counts, Counts()
+        return counts
+
+    def unknown(self, batch: FrameBatch) -> list[int]:
+        """The ids of dictionaries in `batch` that this partition has not been given."""
+        return [i for i in np.unique(batch.dictionaries).tolist() if i not in self._dictionaries]
+
+    def learn(self, dictionary: SeriesDictionary) -> list[SeriesDictionary]:
+        """Take in a dictionary; the derived ones that go with its forwarded frames."""
+        self._dictionaries[dictionary.id] = dictionary
+        self._scoring.add_dictionary(dictionary)
+        self.verdicts.add_dictionary(dictionary, dictionary.target.instance)
+        return self._forwarding.add_dictionary(dictionary)
+
+    def frames(self, batch: FrameBatch, *, unknown: Mapping[int, str]) -> Step:
+        """Score every sample of `batch`, then evaluate the rules that its frames touch.
+
+        Frames whose dictionary is in `unknown` (id -> why) are rejected.
+        """
+        step = Step()
+        batch = self._admissible(batch, unknown, step)
+        if not len(batch):
+            return step
+        keep = self._newer(batch)
+        dictionaries = batch.dictionaries.tolist()
+        scores = self._scoring.score(
+            dictionaries, batch.times_ms, batch.offsets, batch.values, keep
+        )
+        step.alerts = self.verdicts.frames(batch, keep, scores)
+        step.scores = select_scores(batch, scores, self._settings.publish_above)
+        self._forwarding.forward(batch, keep, scores, step.forwarded)
+        kept = int(np.count_nonzero(keep))
+        self.counts.frames += kept
+        self.counts.samples += int(np.diff(batch.offsets)[keep].sum())
+        self.counts.anomalies += int(np.count_nonzero(scores > 1.0))
+        return step
+
+    def tick(self, tick: Tick) -> Step:
+        """Let event time go on: grid evaluations, the mark, and firing alerts again."""
+        step = Step()
+        before = self._watermark.time_ms
+        if not self._watermark.advance(tick):
+            return step
+        now = self._watermark.time_ms
+        assert now is not None, "the watermark has just advanced"
+        if before is not None:
+            step.alerts = self.verdicts.advance(before, now)
+        if now - self._resent_ms >= self._settings.resend_ms:
+            self._resent_ms = now
+            step.alerts += [a for a in self.verdicts.active(now) if a.state == "firing"]
+        step.marks = [Evaluated(self._settings.worker, self.number, now)]
+        return step
+
+    def _admissible(self, batch: FrameBatch, unknown: Mapping[int, str], step: Step) -> FrameBatch:
+        """`batch` without the frames that don't fit their dictionary; those go to `step`."""
+        wrong: list[int] = []
+        sizes = np.diff(batch.offsets)
+        for i, (dictionary_id, size) in enumerate(
+            zip(batch.dictionaries.tolist(), sizes.tolist(), strict=True)
+        ):
+            dictionary = self._dictionaries.get(dictionary_id)
+            if dictionary is None:
+                reason, detail = "dictionary", unknown.get(dictionary_id, "not known")
+            elif size != len(dictionary.series):
+                reason = "columns"
+                detail = f"expected {len(dictionary.series)} values, got {size}"
+            elif dictionary.target.id != int(batch.targets[i]):
+                reason, detail = "target", "the dictionary is another target's"
+            else:
+                continue
+            wrong.append(i)
+            self.counts.rejected[reason] += 1
+            step.rejected.append(Rejected(batch.frame(i), reason, detail))
+        return _without(batch, wrong) if wrong else batch
+
+    def _newer(self, batch: FrameBatch) -> FlagArray:
+        """Which frames are newer than all before of their target; the others are counted."""
+        keep = np.ones(len(batch), dtype=np.bool_)
+        for i, (target, time_ms) in enumerate(
+            zip(batch.targets.tolist(), batch.times_ms.tolist(), strict=True)
+        ):
+            newest = self._newest.get(target)
+            if newest is None or time_ms > newest:
+                self._newest[target] = time_ms
+                continue
+            keep[i] = False
+            if time_ms == newest:
+                self.counts.duplicate += 1
+            else:
+                self.counts.late += 1
+        return keep
+
+
+def _without(batch: FrameBatch, wrong: list[int]) -> FrameBatch:
+    frames = [batch.frame(i) for i in range(len(batch)) if i not in set(wrong)]
+    return batch_of(frames)
+
+
+def batch_of(frames: list[Frame]) -> FrameBatch:
+    """Frames put into columns."""
+    offsets = np.zeros(len(frames) + 1, dtype=np.int64)
+    np.cumsum([len(frame.values) for frame in frames], out=offsets[1:])
+    return FrameBatch(
+        np.array([frame.target_id for frame in frames], dtype=np.uint64),
+        np.array([frame.dictionary_id for frame in frames], dtype=np.uint64),
+        np.array([frame.time_ms for frame in frames], dtype=np.int64),
+        offsets,
+        np.concatenate([frame.values for frame in frames]) if frames else np.empty(0),
+    )

@@ -1,0 +1,128 @@
+"""Rules over one body of series: evaluation, alert state, reports; on arrival and on the grid."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from pipeline.detect.protocol import FlagArray, ScoreArray
+from pipeline.model import Alert, FrameBatch, SeriesDictionary
+from pipeline.promql.evaluate import ERRORS, Evaluator, Outcome
+from pipeline.promql.plan import Plan
+from pipeline.rules.alert import Transition
+from pipeline.rules.alerting import report_active, report_transition
+from pipeline.rules.grid import Grid
+from pipeline.rules.rendering import Expander
+from pipeline.rules.rule import AlertingRule, RuleGroup
+from pipeline.rules.table import AlertTable
+from pipeline.settings import Settings
+
+
+class RuleSet(msgspec.Struct, frozen=True):
+    """The alerting rules that are evaluated over the same series, and when."""
+
+    rules: tuple[AlertingRule, ...]
+    grids: tuple[tuple[Grid, tuple[int, ...]], ...]
+    """Each group's instants, and the indexes of its rules."""
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        return tuple(rule.plan for rule in self.rules)
+
+
+def select_rules(groups: Sequence[RuleGroup], scope: str, settings: Settings) -> RuleSet:
+    """The alerting rules of `groups` with the given scope, `local` or `global`."""
+    rules: list[AlertingRule] = []
+    grids: list[tuple[Grid, tuple[int, ...]]] = []
+    interval_ms = int(settings.rules.evaluation_interval * 1000)
+    for group in groups:
+        chosen = [
+            rule for rule in group.rules if isinstance(rule, AlertingRule) and rule.scope == scope
+        ]
+        if chosen:
+            indexes = tuple(range(len(rules), len(rules) + len(chosen)))
+            grids.append((Grid(group, interval_ms, settings.rules.prometheus), indexes))
+            rules += chosen
+    return RuleSet(tuple(rules), tuple(grids))
+
+
+class Verdicts:
+    """Evaluator, alert table and reporter of one rule set over one body of series."""
+
+    def __init__(self, rules: RuleSet, settings: Settings) -> None:
+        self._rules = rules
+        self._on_arrival = settings.rules.evaluate == "arrival"
+        self._valid_for_ms = int(settings.worker.firing_valid_for * 1000)
+        self._expander = Expander(
+            dict(settings.rules.external_labels),
+            settings.rules.external_url,
+            settings.rules.prometheus,
+        )
+        self._table = AlertTable(rules.rules, self._expander)
+        self.evaluator = Evaluator(rules.plans, self._table, settings.rules.prometheus)
+        self._errors: Counter[str] = Counter()
+
+    def add_dictionary(self, dictionary: SeriesDictionary, instance: str) -> None:
+        self.evaluator.add_dictionary(dictionary, instance)
+
+    def take_errors(self) -> list[tuple[str, int]]:
+        """Evaluations that failed since the last call: rule and reason, how often."""
+        errors: list[tuple[str, int]] = []
+        for counted in (self._errors, self._table.failures, self._expander.failures):
+            errors += [(what, times) for what, times in counted.items() if times]
+            counted.clear()
+        return errors
+
+    def frames(self, batch: FrameBatch, keep: FlagArray, scores: ScoreArray | None) -> list[Alert]:
+        """Take in frames; evaluate what they touch at each one's time."""
+        if not self._on_arrival:
+            self.evaluator.ingest(batch, keep, scores)
+            return []
+        outcome = self.evaluator.ingest_and_evaluate(batch, keep, scores)
+        return self._reports(outcome, on_grid=False)
+
+    def ingest(self, batch: FrameBatch, keep: FlagArray) -> None:
+        """Take in frames without evaluating anything."""
+        self.evaluator.ingest(batch, keep)
+
+    def at(self, time_ms: int) -> list[Alert]:
+        """Evaluate every rule at an instant between grid points; nothing in grid-only mode."""
+        if not self._on_arrival:
+            return []
+        return self._reports(self.evaluator.evaluate_at(time_ms), on_grid=False)
+
+    def advance(self, after_ms: int, until_ms: int) -> list[Alert]:
+        """Evaluate the grid instants in (after, until], and forget what has ended."""
+        alerts: list[Alert] = []
+        instants = [
+            (int(instant), rules)
+            for grid, rules in self._rules.grids
+            for instant in grid.instants(after_ms, until_ms)
+        ]
+        for instant, rules in sorted(instants):
+            outcome = self.evaluator.evaluate_at(instant, rules)
+            alerts += self._reports(outcome, on_grid=True)
+        alerts += self._send(self._table.expire(until_ms))
+        return alerts
+
+    def active(self, time_ms: int) -> list[Alert]:
+        """Every pending and firing alert, as a report of now."""
+        return [
+            report_active(alert, self._expander, time_ms, self._valid_for_ms)
+            for alert in self._table.active(time_ms)
+        ]
+
+    def _reports(self, outcome: Outcome, *, on_grid: bool) -> list[Alert]:
+        for span in np.flatnonzero(outcome.errors):
+            rule = self._rules.rules[outcome.plans[span]]
+            self._errors[f"{rule.key}: {ERRORS[outcome.errors[span]]}"] += 1
+        return self._send(self._table.advance(outcome, self.evaluator.instances, on_grid))
+
+    def _send(self, transitions: list[Transition]) -> list[Alert]:
+        return [
+            report_transition(transition, self._expander, self._valid_for_ms)
+            for transition in transitions
+        ]

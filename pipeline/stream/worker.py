@@ -1,0 +1,239 @@
+"""The shell around the pure steps: decode, step, deliver; restore a partition at its first record.
+
+This file has the worker's one broad `except`: a record that can't be processed goes to
+`<topic>.rejected` with its reason and disturbs no other.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from pipeline.codec import CodecError, decode_signal, decode_telemetry, encode_frames
+from pipeline.model import Alert, Evaluated, FrameBatch, SeriesDictionary, Tick
+from pipeline.selfmetrics import fields
+from pipeline.stream import metrics
+from pipeline.stream.delivery import Deliver, Record
+from pipeline.stream.fleetwide import Fleetwide
+from pipeline.stream.partition import Partition
+from pipeline.stream.step import Step
+
+log = logging.getLogger(__name__)
+
+
+class FindDictionary(Protocol):
+    """The dictionary of an id, from the topic `series`; None if it isn't there."""
+
+    async def __call__(self, dictionary_id: int) -> SeriesDictionary | None: ...
+
+
+class Restore(Protocol):
+    """Call `replay` with the recent records of a partition before `offset`, oldest first."""
+
+    async def __call__(
+        self, topic: str, partition: int, offset: int, replay: Callable[[bytes], Awaitable[None]]
+    ) -> int: ...
+
+
+class Worker:
+    """The partitions that this process owns, and what happens to each of their records."""
+
+    def __init__(
+        self,
+        new_partition: Callable[[int], Partition],
+        new_fleetwide: Callable[[int], Fleetwide | None],
+        partitions: int,
+        deliver: Deliver,
+        find: FindDictionary,
+        restore: Restore,
+    ) -> None:
+        self._new_partition = new_partition
+        self._new_fleetwide = new_fleetwide
+        self._count = partitions
+        self._deliver = deliver
+        self._find = find
+        self._restore = restore
+        self.partitions: dict[int, Partition] = {}
+        self.fleetwide: dict[int, Fleetwide] = {}
+        self._processed: dict[tuple[str, int], int] = {}
+
+    def on_assigned(self, topic: str, partitions: frozenset[int]) -> None:
+        """Forget what another worker has now; what is new is restored at its first record."""
+        owned: dict[int, Partition] | dict[int, Fleetwide] = (
+            self.partitions if topic == "telemetry" else self.fleetwide
+        )
+        for number in set(owned) - partitions:
+            del owned[number]
+        for key in [k for k in self._processed if k[0] == topic and k[1] not in partitions]:
+            del self._processed[key]
+        metrics.ASSIGNED.labels(topic).set(len(partitions))
+        log.info(fields(event="assigned", topic=topic, partitions=sorted(partitions)))
+
+    def lags(self, end: Callable[[str, int], int | None]) -> list[tuple[str, int, int]]:
+        """Topic, partition and records still to come; `end` gives a partition's end offset."""
+        return [
+            (topic, number, max(0, (end(topic, number) or processed) - processed))
+            for (topic, number), processed in self._processed.items()
+        ]
+
+    def active_alerts(self) -> list[Alert]:
+        """Every pending and firing alert of the partitions here, as of their watermarks."""
+        alerts: list[Alert] = []
+        for local in self.partitions.values():
+            if local.watermark_ms is not None:
+                alerts += local.verdicts.active(local.watermark_ms)
+        for fleetwide in self.fleetwide.values():
+            if fleetwide.time_ms is not None:
+                alerts += fleetwide.verdicts.active(fleetwide.time_ms)
+        return alerts
+
+    async def on_telemetry(self, number: int, offset: int, value: bytes) -> None:
+        """One record of `telemetry`; on return all that it caused is acknowledged."""
+        await self._guarded("telemetry", number, offset, value, self._telemetry)
+
+    async def on_signal(self, number: int, offset: int, value: bytes) -> None:
+        """One record of `signals`; scores are for others and pass by."""
+        await self._guarded("signals", number, offset, value, self._signal)
+
+    async def _guarded(
+        self,
+        topic: str,
+        number: int,
+        offset: int,
+        value: bytes,
+        handle: Callable[[int, int, bytes], Awaitable[list[Record]]],
+    ) -> None:
+        if offset < self._processed.get((topic, number), 0):
+            metrics.REPEATED.labels(topic).inc()
+            return
+        try:
+            records = await handle(number, offset, value)
+        except CodecError as error:
+            records = [self._reject(topic, number, value, error.reason, str(error))]
+        except Exception as error:
+            log.exception(fields(event="failed", topic=topic, partition=number, offset=offset))
+            records = [self._reject(topic, number, value, "failed", repr(error))]
+        await self._deliver(records)
+        self._processed[topic, number] = offset + 1
+
+    async def _telemetry(self, number: int, offset: int, value: bytes) -> list[Record]:
+        record = decode_telemetry(value)
+        partition = self.partitions.get(number)
+        if partition is None:
+            partition = await self._restored(number, offset)
+        started = time.perf_counter()
+        step = await self._step(partition, record)
+        metrics.STEP_SECONDS.observe(time.perf_counter() - started)
+        self._count_frames(partition)
+        rejected = [
+            self._reject("telemetry", number, encode_frames([item.frame]), item.reason, item.detail)
+            for item in step.rejected
+        ]
+        await self._deliver(step.dictionary_records())
+        return step.records(number, self._count) + rejected
+
+    async def _step(self, partition: Partition, record: FrameBatch | Tick) -> Step:
+        if isinstance(record, Tick):
+            return partition.tick(record)
+        missing: dict[int, str] = {}
+        derived: list[SeriesDictionary] = []
+        for dictionary_id in partition.unknown(record):
+            dictionary = await self._find(dictionary_id)
+            if dictionary is None:
+                missing[dictionary_id] = f"no dictionary {dictionary_id:016x} in the topic series"
+            else:
+                derived += partition.learn(dictionary)
+        step = partition.frames(record, unknown=missing)
+        step.dictionaries += derived
+        return step
+
+    async def _signal(self, number: int, offset: int, value: bytes) -> list[Record]:
+        fleetwide = self.fleetwide.get(number)
+        if fleetwide is None:
+            fleetwide = self._new_fleetwide(number)
+            if fleetwide is None:
+                return []
+            started = time.perf_counter()
+            replayed = await self._replay_signals(fleetwide, number, offset)
+            self.fleetwide[number] = fleetwide
+            self._log_restored("signals", number, replayed, started)
+        return (await self._signal_step(fleetwide, value)).records(number, self._count)
+
+    async def _signal_step(self, fleetwide: Fleetwide, value: bytes) -> Step:
+        signal = decode_signal(value)
+        if isinstance(signal, Evaluated):
+            return fleetwide.mark(signal)
+        if isinstance(signal, FrameBatch):
+            for dictionary_id in fleetwide.unknown(signal):
+                dictionary = await self._find(dictionary_id)
+                if dictionary is not None:
+                    fleetwide.learn(dictionary)
+                else:
+                    metrics.REJECTED.labels("signals", "dictionary").inc()
+            fleetwide.frames(signal)
+        return Step()
+
+    async def _restored(self, number: int, offset: int) -> Partition:
+        """A new partition that has seen the recent records before `offset`.
+
+        What the replay would send is not sent: firing alerts are sent again, as a whole, at the
+        next tick after it.
+        """
+        started = time.perf_counter()
+        partition = self._new_partition(number)
+
+        async def replay(value: bytes) -> None:
+            try:
+                await self._step(partition, decode_telemetry(value))
+            except CodecError:
+                return  # it was rejected when it was first read
+
+        replayed = await self._restore("telemetry", number, offset, replay)
+        partition.resend_now()
+        self.partitions[number] = partition
+        self._log_restored("telemetry", number, replayed, started)
+        return partition
+
+    async def _replay_signals(self, fleetwide: Fleetwide, number: int, offset: int) -> int:
+        async def replay(value: bytes) -> None:
+            try:
+                await self._signal_step(fleetwide, value)
+            except CodecError:
+                return  # it was rejected when it was first read
+
+        replayed = await self._restore("signals", number, offset, replay)
+        fleetwide.resend_now()
+        return replayed
+
+    def _log_restored(self, topic: str, number: int, replayed: int, started: float) -> None:
+        seconds = time.perf_counter() - started
+        log.info(
+            fields(
+                event="restored",
+                topic=topic,
+                partition=number,
+                records=replayed,
+                seconds=f"{seconds:.3f}",
+            )
+        )
+
+    def _reject(self, topic: str, number: int, value: bytes, reason: str, detail: str) -> Record:
+        metrics.REJECTED.labels(topic, reason).inc()
+        log.warning(
+            fields(event="rejected", topic=topic, partition=number, reason=reason, detail=detail)
+        )
+        headers = (("reason", reason.encode()), ("detail", detail.encode()))
+        return Record(f"{topic}.rejected", number, value, headers=headers)
+
+    def _count_frames(self, partition: Partition) -> None:
+        counts = partition.take_counts()
+        metrics.FRAMES.labels("processed").inc(counts.frames)
+        metrics.FRAMES.labels("late").inc(counts.late)
+        metrics.FRAMES.labels("duplicate").inc(counts.duplicate)
+        metrics.SAMPLES.inc(counts.samples)
+        metrics.ANOMALIES.inc(counts.anomalies)
+        for error, times in partition.verdicts.take_errors():
+            metrics.RULE_FAILURES.inc(times)
+            log.warning(fields(event="rule_failed", times=times, error=error))
