@@ -77,10 +77,10 @@ class Durations(NamedTuple):
 class Evaluations(NamedTuple):
     """Spans of rows as `pipeline.promql` puts them out, in the order of evaluation."""
 
-    frames: SlotArray
+    frames: IntArray
     times_ms: IntArray
-    starts: SlotArray
-    counts: SlotArray
+    starts: IntArray
+    counts: IntArray
     slots: SlotArray
     present: BoolArray
     values: FloatArray
@@ -94,7 +94,7 @@ class Events(NamedTuple):
     time_ms: IntArray
     """Of the evaluation that brought it."""
     reported_at: IntArray
-    frame: SlotArray
+    frame: IntArray
     value: FloatArray
     active_at: IntArray
     starts_at: IntArray
@@ -150,7 +150,7 @@ def advance(cells: Cells, durations: Durations, spans: Evaluations, on_grid: boo
         kind=np.empty(n, dtype=np.uint8),
         time_ms=np.empty(n, dtype=np.int64),
         reported_at=np.empty(n, dtype=np.int64),
-        frame=np.empty(n, dtype=np.int32),
+        frame=np.empty(n, dtype=np.int64),
         value=np.empty(n),
         active_at=np.empty(n, dtype=np.int64),
         starts_at=np.empty(n, dtype=np.int64),

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.model import Labels
+from pipeline.promql.evaluate import Outcome
 from pipeline.promql.plan import LOOKBACK_MS
 from pipeline.rules import state
 from pipeline.rules.alert import ActiveAlert, Kind, SavedAlert, SavedTimer, Transition
@@ -23,9 +24,6 @@ from pipeline.rules.rendering import Expander
 from pipeline.rules.rule import AlertingRule
 from pipeline.rules.state import Cells, Durations, Evaluations, Events
 from pipeline.rules.templates import uses_value
-
-if TYPE_CHECKING:
-    from pipeline.promql.evaluate import Outcome
 
 RESOLVED_RETENTION_MS = 15 * 60_000
 """How long an alert is known after its end (prometheus/rules: resolvedRetention)."""
@@ -136,9 +134,14 @@ class AlertTable:
         have to come in the order of their times; the two kinds may run apart.
         """
         spans = Evaluations(
-            outcome.frames, outcome.times_ms, outcome.starts, outcome.counts,
-            outcome.slots, outcome.present, outcome.values,
-        )  # fmt: skip
+            frames=np.ascontiguousarray(outcome.frames),
+            times_ms=np.ascontiguousarray(outcome.times_ms),
+            starts=np.ascontiguousarray(outcome.starts),
+            counts=np.ascontiguousarray(outcome.counts),
+            slots=np.ascontiguousarray(outcome.slots),
+            present=np.ascontiguousarray(outcome.present),
+            values=np.ascontiguousarray(outcome.values),
+        )
         if self._indirect and np.isin(outcome.plans, list(self._indirect)).any():
             spans = self._put_over(outcome, spans, instances)
         return list(self._told(state.advance(self._cells, self._durations, spans, on_grid)))
@@ -153,10 +156,10 @@ class AlertTable:
         transitions: list[Transition] = []
         if gone:
             span = Evaluations(
-                np.array([-1], dtype=np.int32),
+                np.array([-1], dtype=np.int64),
                 np.array([time_ms], dtype=np.int64),
-                np.array([0], dtype=np.int32),
-                np.array([len(gone)], dtype=np.int32),
+                np.array([0], dtype=np.int64),
+                np.array([len(gone)], dtype=np.int64),
                 np.array(gone, dtype=np.int32),
                 np.zeros(len(gone), dtype=np.bool_),
                 np.zeros(len(gone)),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 from urllib.parse import quote_plus, urlsplit
 
 import gotpl
@@ -132,6 +133,7 @@ def _functions(external_url: str, prometheus: Version) -> dict[str, Callable[...
         "humanizeDuration": lambda value: humanize.humanize_duration(_number(value)),
         "humanizePercentage": lambda value: humanize.humanize_percentage(_number(value)),
         "humanizeTimestamp": lambda value: humanize.humanize_timestamp(_number(value)),
+        "index": _index,
         "match": _match,
         "parseDuration": parse_duration,
         "pathPrefix": lambda: urlsplit(external_url).path,
@@ -171,6 +173,14 @@ def _number(value: object) -> float:
 def _title(text: str) -> str:
     """Go's strings.Title: the first letter of each word; a digit or `_` doesn't end a word."""
     return re.sub(r"(?<!\w)\w", lambda first: first[0].title(), text)
+
+
+def _index(collection: dict[str, Any] | str, *keys: Any) -> object:
+    """Go's builtin; it reads a label that isn't there as the empty text, and bytes of a text."""
+    found: Any = collection  # a template's values have any type
+    for key in keys:
+        found = found.get(key, "") if isinstance(found, dict) else found.encode()[key]
+    return found
 
 
 def _match(pattern: str, text: str) -> bool:

@@ -16,10 +16,10 @@ def spans(
     """One span of one row for each (slot, time in s, present, value)."""
     n = len(evaluations)
     return Evaluations(
-        frames=np.full(n, frame, dtype=np.int32),
+        frames=np.full(n, frame, dtype=np.int64),
         times_ms=np.array([e[1] * S for e in evaluations], dtype=np.int64),
-        starts=np.arange(n, dtype=np.int32),
-        counts=np.ones(n, dtype=np.int32),
+        starts=np.arange(n, dtype=np.int64),
+        counts=np.ones(n, dtype=np.int64),
         slots=np.array([e[0] for e in evaluations], dtype=np.int32),
         present=np.array([e[2] for e in evaluations]),
         values=np.array([e[3] if len(e) > 3 else 1.0 for e in evaluations], dtype=np.float64),
@@ -241,7 +241,7 @@ def test_slots_do_not_touch_each_other() -> None:
 def test_a_failed_evaluation_has_no_rows_and_changes_nothing() -> None:
     machine = Machine()
     machine.arrival(1, True)
-    failed = spans((0, 2, False))._replace(counts=np.zeros(1, dtype=np.int32))
+    failed = spans((0, 2, False))._replace(counts=np.zeros(1, dtype=np.int64))
     assert len(state.advance(machine.cells, machine.durations, failed, on_grid=True).slot) == 0
     assert machine.cells.state[0] == state.FIRING
 

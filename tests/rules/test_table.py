@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from pipeline.promql.evaluate import Outcome
 
 from pipeline.model import Labels, labels_from
+from pipeline.promql.evaluate import Outcome
 from pipeline.rules.alert import ActiveAlert, Transition
 from pipeline.rules.files import read_rules
 from pipeline.rules.rendering import Expander
@@ -54,13 +54,13 @@ def outcome(
 ) -> Outcome:
     """One span; a value of None is a series that is not in the result."""
     return Outcome(
-        frames=np.array([4], dtype=np.int32),
-        instances=np.array([instance], dtype=np.int32),
-        plans=np.array([plan], dtype=np.int32),
+        frames=np.array([4], dtype=np.int64),
+        instances=np.array([instance], dtype=np.int64),
+        plans=np.array([plan], dtype=np.int64),
         times_ms=np.array([time_ms], dtype=np.int64),
-        starts=np.array([0], dtype=np.int32),
-        counts=np.array([len(rows)], dtype=np.int32),
-        errors=np.array([error], dtype=np.uint8),
+        starts=np.array([0], dtype=np.int64),
+        counts=np.array([len(rows)], dtype=np.int64),
+        errors=np.array([error], dtype=np.int64),
         slots=np.array([slot for slot, _ in rows], dtype=np.int32),
         present=np.array([value is not None for _, value in rows], dtype=np.bool_),
         values=np.array([value or 0.0 for _, value in rows], dtype=np.float64),
@@ -183,9 +183,9 @@ def test_alerts_by_value_of_two_series_are_apart_and_rows_of_other_rules_pass() 
         instances=np.concatenate([one.instances, other.instances, third.instances]),
         plans=np.concatenate([one.plans, other.plans, third.plans]),
         times_ms=np.concatenate([one.times_ms, other.times_ms, third.times_ms]),
-        starts=np.array([0, 1, 2], dtype=np.int32),
-        counts=np.array([1, 1, 1], dtype=np.int32),
-        errors=np.zeros(3, dtype=np.uint8),
+        starts=np.array([0, 1, 2], dtype=np.int64),
+        counts=np.array([1, 1, 1], dtype=np.int64),
+        errors=np.zeros(3, dtype=np.int64),
         slots=np.concatenate([one.slots, other.slots, third.slots]),
         present=np.ones(3, dtype=np.bool_),
         values=np.concatenate([one.values, other.values, third.values]),

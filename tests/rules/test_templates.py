@@ -38,6 +38,8 @@ RENDERED = [
     ("{{ .Labels.device }} has {{ .Value }}", "sda1 has 3.5"),
     ("{{ $labels.__name__ }}", "disk_free"),
     ("[{{ $labels.nope }}]", "[]"),
+    ('[{{ index $labels "nope" }}] {{ index $labels "device" }}', "[] sda1"),
+    ('{{ index (index (args "a") "arg0") 0 }}', "97"),
     ("{{ if $labels.nope }}yes{{ else }}no{{ end }}", "no"),
     ('{{ if eq $labels.device "sda1" }}yes{{ end }}', "yes"),
     ("{{ range $name, $text := $labels }}{{ $name }} {{ end }}",
