@@ -251,6 +251,31 @@ def _override(values: dict[str, Any], environment: Mapping[str, str], problems: 
         (values.setdefault(section, {}) if section else values)[key] = value
 
 
+def environment_of(settings: Settings) -> dict[str, str]:
+    """All of `settings` as variables that `load_settings` reads back, for a child process.
+
+    >>> environment_of(Settings())["WATCHKEEPER_WORKER_LISTEN"]
+    '127.0.0.1:9465'
+    """
+    variables: dict[str, str] = {}
+    for name in settings.__struct_fields__:
+        value = getattr(settings, name)
+        if isinstance(value, msgspec.Struct):
+            for key in value.__struct_fields__:
+                variables[f"{name}_{key}"] = _to_text(getattr(value, key))
+        else:
+            variables[name] = _to_text(value)
+    return {ENVIRONMENT_PREFIX + name.upper(): text for name, text in variables.items()}
+
+
+def _to_text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(str(item) for item in value)
+    if isinstance(value, dict):
+        return ",".join(f"{key}={item}" for key, item in value.items())
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 NOT_SETTINGS = frozenset({"WATCHKEEPER_SHARED", "WATCHKEEPER_CONFIG"})
 """Variables with the prefix that something else reads."""
 

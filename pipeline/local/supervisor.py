@@ -92,11 +92,15 @@ class Supervisor:
         Raises
         ------
         MissingError
-            A part can't start; the others still run, so call `stop` then, too.
+            A part can't start; the others still run, so call `stop` then, too. What a part's
+            `ready` raises ends the run in the same way.
         """
-        async with asyncio.TaskGroup() as group:
-            for part in self._parts.values():
-                group.create_task(self._keep(part))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for part in self._parts.values():
+                    group.create_task(self._keep(part))
+        except ExceptionGroup as failed:  # the first one has cancelled the others
+            raise failed.exceptions[0] from failed
 
     async def stop(self) -> None:
         """End every part, those that need others first; only what this supervisor started."""
