@@ -11,6 +11,9 @@ from pipeline.local.fleet.faults import FAULTS, Condition, Fault
 from pipeline.local.fleet.model import GENESIS_S, FleetModel, FleetState
 from pipeline.local.fleet.sessions import Message
 
+MOST_BEHIND_S = 1.0
+"""Wall time by which a second may come late, on a busy machine, before it is left out."""
+
 
 class UnknownFaultError(ValueError):
     """A fault or a node that isn't there; the message names those that are."""
@@ -109,12 +112,15 @@ class Fleet:
         return self._second
 
     async def run(self) -> None:
-        """Render one second after the other; one that is over before its turn is left out."""
+        """Render one second after the other; when it is too late for some, leave them out."""
         while True:
             number = self._second.number + 1
             await self.clock.sleep_until(number)
-            self.skipped += max(0, int(self.clock.now()) - number)
-            self._second = self._render(max(number, int(self.clock.now())))
+            behind = int(self.clock.now()) - number
+            if self.clock.wall(behind) > MOST_BEHIND_S:
+                self.skipped += behind
+                number += behind
+            self._second = self._render(number)
             self._changed.set()
             self._changed = asyncio.Event()
 

@@ -7,10 +7,12 @@ series of the past goes on as the live one, without a seam.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.codec import dictionary_key, encode_dictionary, encode_frames, encode_tick
+from pipeline.collect.feed_state import STATE, FeedState
 from pipeline.collect.frames import Built, FrameBuilder
 from pipeline.collect.naming import SeriesNaming
 from pipeline.collect.producer import Producer
@@ -33,31 +35,51 @@ _BATCH_BYTES = 256 * 1024
 """A partition's record is sent when it has come to this."""
 
 
-class NodeRecorder:
-    """Turns what one node said at one instant into frames."""
+class _Feed(NamedTuple):
+    """A WebSocket that was followed: what was said there, and how the connection fared."""
 
-    def __init__(self, simulate: SimulateSettings, node: Node) -> None:
+    endpoint: Endpoint
+    said: FrameBuilder
+    state: FeedState
+    stated: FrameBuilder
+
+
+class NodeRecorder:
+    """Turns what one node said at one instant into frames, as if it was followed from the first."""
+
+    def __init__(self, simulate: SimulateSettings, node: Node, first_ms: int) -> None:
         self._node = node
-        self._simulate = simulate
+        self._first_ms = first_ms
         self.instance = address_of(simulate, node)
         labels = {"job": JOB, "instance": self.instance} | labels_of(node)
         self._naming = SeriesNaming(labels_from(labels))
         self._parser = TextParser()
         self._scrape = self._builder(METRICS_PATH)
         self._health = self._builder(HEALTH_PATH)
-        self._feeds = [(endpoint, self._builder(path)) for path, endpoint in ENDPOINTS.items()]
+        self._feeds = []
+        for path, endpoint in ENDPOINTS.items():
+            state = FeedState(path)
+            state.up, state.connects = True, 1
+            self._feeds.append(
+                _Feed(endpoint, self._builder(path), state, self._builder(path + STATE))
+            )
 
     def record(self, moment: Moment) -> Iterator[Built]:
         node = moment.state.nodes[self._node.index]
         time_ms = moment.state.time_ms
         readings = self._parser.parse(quarkus.render(node))
         yield self._scrape.scrape(readings, time_ms, SCRAPE_S)
-        yield self._health.message(_probe(node), time_ms)
-        for endpoint, builder in self._feeds:
-            for message in endpoint.messages:
-                said = moment.readings(endpoint, message, self._node.index)
+        yield self._health.complete(_probe(node), time_ms)
+        for feed in self._feeds:
+            for message in feed.endpoint.messages:
+                said = moment.readings(feed.endpoint, message, self._node.index)
                 if said is not None:
-                    yield builder.message(said, time_ms)
+                    yield feed.said.message(said, time_ms)
+            feed.state.messages = sum(
+                (time_ms - self._first_ms) // (1000 * message.every_s)
+                for message in feed.endpoint.messages
+            )
+            yield feed.stated.complete(feed.state.readings(), time_ms)
 
     def _builder(self, feed: str) -> FrameBuilder:
         return FrameBuilder(Target(JOB, self.instance, feed), self._naming)
@@ -91,7 +113,7 @@ async def write_past(
     """
     step_ms = max(1, int(settings.simulate.history_step * 1000))
     time_ms = max(first_ms, GENESIS_S * 1000) // step_ms * step_ms + step_ms
-    recorders = [NodeRecorder(settings.simulate, node) for node in model.nodes]
+    recorders = [NodeRecorder(settings.simulate, node, time_ms) for node in model.nodes]
     outbox = Outbox(producer, settings)
     healthy = model.timeline(())
     while time_ms <= now_ms():

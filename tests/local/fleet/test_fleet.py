@@ -98,20 +98,31 @@ def test_unknown_fault_and_node_are_refused_with_the_known_ones(fleet, name, nod
     assert fleet.faults() == []
 
 
-async def test_each_second_is_shown_once_and_late_ones_are_counted(clock):
-    fleet = Fleet(FleetModel(1, 1), clock)
+async def _shown(fleet, running_ahead_s):
+    """The numbers of five seconds; after the second one the clock jumps."""
     running = asyncio.create_task(fleet.run())
-    first = await fleet.next_second()
-    second = await fleet.next_second()
-    assert (first.number, second.number) == (1_767_604_531, 1_767_604_532)
-    assert fleet.skipped == 0
-    clock.time += 5.0
-    while (late := await fleet.next_second()).number == 1_767_604_533:
-        pass
+    numbers = []
+    for i in range(5):
+        numbers.append((await fleet.next_second()).number)
+        if i == 1:
+            fleet.clock.time += running_ahead_s
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
-    assert late.number - 1_767_604_532 - 1 >= fleet.skipped > 0
+    return [number - 1_767_604_530 for number in numbers]
+
+
+async def test_second_that_is_a_little_late_is_still_shown(fleet):
+    assert await _shown(fleet, 1.5) == [1, 2, 3, 4, 5]
+    assert fleet.skipped == 0
+
+
+async def test_seconds_long_past_are_left_out_and_counted(fleet):
+    numbers = await _shown(fleet, 60.0)
+    assert numbers[:2] == [1, 2]
+    assert numbers[-1] > 60
+    assert fleet.skipped == numbers[-1] - len(numbers)
+    assert sorted(set(numbers)) == numbers
 
 
 def test_message_is_rendered_once_for_all_who_say_the_same(clock):

@@ -97,6 +97,24 @@ async def test_past_values_are_those_that_a_collector_would_have_read():
     assert held[tuple(sorted(({"__name__": "up"} | extra).items()))] == 1.0
 
 
+async def test_feeds_were_up_and_gave_messages_at_their_cadence():
+    kept, model = await _write()
+    instance = address_of(SETTINGS.simulate, model.nodes[0])
+    target = Target("aurigraph-production", instance, "/ws/dashboard#state")
+    frames = kept.frames(target)
+    assert len(frames) == STEPS
+    series = kept.dictionaries[frames[0].dictionary_id].series
+    assert [each.name for each in series] == [
+        "websocket_up",
+        "websocket_connects_total",
+        "websocket_messages_total",
+        "websocket_errors_total",
+    ]
+    # Each minute 60 messages of metrics, 20 of nodes and 12 of performance.
+    assert frames[0].values.tolist() == [1, 1, 0, 0]
+    assert frames[-1].values.tolist() == [1, 1, 92 * (STEPS - 1), 0]
+
+
 async def test_transactions_grow_without_a_seam_into_the_present():
     kept, model = await _write()
     target = Target(
