@@ -1,0 +1,174 @@
+"""What `watchkeeper up` starts: the settings all parts share, their ports, and the parts."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from pipeline.api.http import port_is_free
+from pipeline.local.fleet.control import control_address
+from pipeline.local.fleet.targets import write_targets
+from pipeline.local.kafka_probe import answers
+from pipeline.local.prometheus import major_version, prometheus_command, write_config
+from pipeline.local.supervisor import Part, Ready
+from pipeline.local.topics import ensure_topics
+from pipeline.settings import ClockSettings, Settings, environment_of
+
+_TIMEOUT = aiohttp.ClientTimeout(total=3.0)
+
+
+def settings_of_stack(settings: Settings, nodes: int | None, clock: ClockSettings) -> Settings:
+    """The settings of every part; writes the fleet's targets into the data folder.
+
+    Targets that the user has configured are watched instead of the fleet.
+    """
+    replace = msgspec.structs.replace
+    folder = Path(settings.data).resolve()
+    simulate = replace(settings.simulate, nodes=nodes or settings.simulate.nodes)
+    scrape, feeds = write_targets(simulate, folder / "targets")
+    collect = replace(
+        settings.collect,
+        scrape_config=settings.collect.scrape_config or str(scrape),
+        feeds_config=settings.collect.feeds_config or str(feeds),
+    )
+    dispatch = replace(settings.dispatch, local_receiver=f"http://{settings.local.listen}/notify")
+    return replace(
+        settings,
+        data=str(folder),
+        clock=clock,
+        simulate=simulate,
+        collect=collect,
+        dispatch=dispatch,
+    )
+
+
+def taken_ports(settings: Settings, prometheus: bool) -> list[str]:
+    """A line for each address that the stack needs and something listens on."""
+    simulate = settings.simulate
+    host = settings.brokers[0].rpartition(":")[0]
+    wanted = {
+        "brokers": settings.brokers[0],
+        "kafka.controller_port": f"{host}:{settings.kafka.controller_port}",
+        "collect.listen": settings.collect.listen,
+        "worker.listen": settings.worker.listen,
+        "dispatch.listen": settings.dispatch.listen,
+        "export.listen": settings.export.listen,
+        "local.listen": settings.local.listen,
+        "simulate.base_port, less one": control_address(simulate),
+        **{
+            f"simulate.base_port, node {i}": f"127.0.0.1:{simulate.base_port + i}"
+            for i in range(simulate.nodes)
+        },
+    }
+    if prometheus:
+        wanted["local.prometheus_listen"] = settings.local.prometheus_listen
+    return [
+        f"{address} (setting {name}): the port is taken"
+        for name, address in wanted.items()
+        if not port_is_free(address)
+    ]
+
+
+class Stack:
+    """The parts of one stack, and what they learn from each other."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        session: aiohttp.ClientSession,
+        *,
+        prometheus: str | None,
+        history: float | None,
+    ) -> None:
+        """`prometheus` is the program, `history` the seconds of the past that come first."""
+        self._settings = settings
+        self._session = session
+        self._prometheus = prometheus
+        self._history = history
+        self._topics_there = False
+
+    def environment(self) -> Mapping[str, str]:
+        """What a part that starts now is told."""
+        return environment_of(self._settings)
+
+    def parts(self) -> list[Part]:
+        settings = self._settings
+        past = ("--history", f"{int(self._history)}s") if self._history else ()
+        kafka_first = ("kafka",)
+        parts = [
+            Part("kafka", _command("kafka"), self._kafka_is_ready),
+            # The past goes into Kafka, the present is served over sockets.
+            Part(
+                "simulate",
+                _command("simulate", *past),
+                self._healthy(control_address(settings.simulate)),
+                kafka_first if past else (),
+            ),
+            Part(
+                "collect",
+                _command("collect"),
+                self._healthy(settings.collect.listen),
+                ("kafka", "simulate"),
+            ),
+            Part(
+                "worker",
+                _command("worker"),
+                self._healthy(settings.worker.listen),
+                ("kafka", "prometheus") if self._prometheus else kafka_first,
+            ),
+            Part(
+                "dispatch",
+                _command("dispatch"),
+                self._healthy(settings.dispatch.listen),
+                kafka_first,
+            ),
+            Part("export", _command("export"), self._healthy(settings.export.listen), kafka_first),
+        ]
+        if self._prometheus:
+            config = write_config(settings, Path.cwd())
+            command = prometheus_command(settings, self._prometheus, config)
+            parts.append(Part("prometheus", tuple(command), self._prometheus_is_ready))
+        return parts
+
+    def _healthy(self, address: str) -> Ready:
+        async def ready() -> bool:
+            return await self._get(f"http://{address}/-/healthy") is not None
+
+        return ready
+
+    async def _kafka_is_ready(self) -> bool:
+        if not await asyncio.to_thread(answers, self._settings.brokers[0]):
+            return False
+        if not self._topics_there:
+            await asyncio.to_thread(ensure_topics, self._settings)
+            self._topics_there = True
+        return True
+
+    async def _prometheus_is_ready(self) -> bool:
+        """Whether it answers; the worker, which starts later, takes its version's semantics."""
+        address = self._settings.local.prometheus_listen
+        if await self._get(f"http://{address}/-/ready") is None:
+            return False
+        answer = await self._get(f"http://{address}/api/v1/status/buildinfo")
+        if answer is None:
+            return False
+        replace = msgspec.structs.replace
+        rules = replace(self._settings.rules, prometheus=major_version(answer))
+        self._settings = replace(self._settings, rules=rules)
+        return True
+
+    async def _get(self, url: str) -> bytes | None:
+        try:
+            async with self._session.get(url, timeout=_TIMEOUT) as response:
+                return await response.read() if response.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+
+
+def _command(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "pipeline", *arguments)
