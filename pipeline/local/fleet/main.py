@@ -18,7 +18,6 @@ from pipeline.collect.producer import KafkaProducer, SendError
 from pipeline.local.fleet import fault as client
 from pipeline.local.fleet.control import control_address, control_app
 from pipeline.local.fleet.fleet import Fleet
-from pipeline.local.fleet.history import write_past
 from pipeline.local.fleet.model import FleetModel
 from pipeline.local.fleet.server import FleetServer
 from pipeline.local.problems import EXIT_DONE, EXIT_FAILED, EXIT_MISSING
@@ -93,6 +92,9 @@ async def _past(
     settings: Settings, model: FleetModel, clock: Clock, history_s: float, stopped: asyncio.Event
 ) -> None:
     """Write the past up to now, with a bar that shows how far it is."""
+    # The collector's parsers bring numba: a second that `simulate fault` need not wait.
+    from pipeline.local.fleet.history import write_past
+
     first_ms = clock.now_ms() - int(history_s * 1000)
     producer = KafkaProducer(settings.brokers)
     columns = (TextColumn("history"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
