@@ -24,14 +24,14 @@ class Fleetwide:
         self._marks: dict[int, int] = {}
         self._partitions = partitions
         self._resend_ms = resend_ms
-        self._resent_ms = 0
+        self._resend_at_ms: int | None = None
         self._newest: dict[int, int] = {}
         self.time_ms: int | None = None
         verdicts.evaluator.ensure_instance(self.EVERYTHING)
 
     def resend_now(self) -> None:
         """Let the next mark send every firing alert."""
-        self._resent_ms = 0
+        self._resend_at_ms = 0
 
     def unknown(self, batch: FrameBatch) -> list[int]:
         """The ids of dictionaries in `batch` that have not been given."""
@@ -75,7 +75,9 @@ class Fleetwide:
         if before is None or lowest <= before:
             return step
         step.alerts = self.verdicts.advance(before, lowest) + self.verdicts.at(lowest)
-        if lowest - self._resent_ms >= self._resend_ms:
-            self._resent_ms = lowest
+        if self._resend_at_ms is None:
+            self._resend_at_ms = lowest + self._resend_ms
+        elif lowest >= self._resend_at_ms:
+            self._resend_at_ms = lowest + self._resend_ms
             step.alerts += [a for a in self.verdicts.active(lowest) if a.state == "firing"]
         return step

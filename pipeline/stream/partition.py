@@ -58,7 +58,7 @@ class Partition:
         self._watermark = Watermark(settings.tick_timeout_ms)
         self._dictionaries: dict[int, SeriesDictionary] = {}
         self._newest: dict[int, int] = {}
-        self._resent_ms = 0
+        self._resend_at_ms: int | None = None
 
     @property
     def watermark_ms(self) -> int | None:
@@ -70,7 +70,7 @@ class Partition:
 
     def resend_now(self) -> None:
         """Let the next tick send every firing alert."""
-        self._resent_ms = 0
+        self._resend_at_ms = 0
 
     def take_counts(self) -> Counts:
         """What was counted since the last call."""
@@ -121,8 +121,10 @@ class Partition:
         assert now is not None, "the watermark has just advanced"
         if before is not None:
             step.alerts = self.verdicts.advance(before, now)
-        if now - self._resent_ms >= self._settings.resend_ms:
-            self._resent_ms = now
+        if self._resend_at_ms is None:
+            self._resend_at_ms = now + self._settings.resend_ms
+        elif now >= self._resend_at_ms:
+            self._resend_at_ms = now + self._settings.resend_ms
             step.alerts += [a for a in self.verdicts.active(now) if a.state == "firing"]
         step.marks = [Evaluated(self._settings.worker, self.number, now)]
         return step

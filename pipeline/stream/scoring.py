@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipeline.detect.counters import is_counter
 from pipeline.detect.protocol import Detector, FlagArray, ScoreArray, SlotArray, State
 from pipeline.model import FloatArray, IntArray, Labels, Series, SeriesDictionary
 
@@ -31,7 +32,7 @@ class Scoring:
             slot = self._slots.get(series.labels)
             if slot is None:
                 slot = self._slots[series.labels] = len(self._slots)
-                counters.append(series.kind == "counter")
+                counters.append(is_counter(series))
             columns[i] = slot
         if counters:
             self.state = self._detector.grow(self.state, np.array(counters, dtype=np.bool_))
