@@ -284,7 +284,7 @@ def _parse_url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https"):
         raise ValueError(f"expected an http or https address, got the scheme {parts.scheme!r}")
-    if not parts.hostname:
+    if not parts.hostname or parts.port == 0:
         raise ValueError("expected an address with a host")
     return text
 

@@ -159,7 +159,7 @@ class _Filter:
                 self.receiver = lambda name: pattern.search(name) is not None
         except MatcherError as error:
             raise web.HTTPBadRequest(
-                body=msgspec.json.encode(str(error)), content_type="application/json"
+                text=msgspec.json.encode(str(error)).decode(), content_type="application/json"
             ) from error
 
     def alert(self, incident: Incident) -> bool:

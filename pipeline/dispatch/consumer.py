@@ -32,6 +32,8 @@ COMMIT_INTERVAL = 1.0
 
 async def consume(settings: Settings, dispatcher: Dispatcher) -> None:
     """Read the topic `alerts` until cancelled, connecting again whenever Kafka goes away."""
+    # What it says at each attempt is said here, once for each change.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     pause = FIRST_PAUSE
     while True:
         reader = _Reader(settings, dispatcher)
@@ -42,7 +44,8 @@ async def consume(settings: Settings, dispatcher: Dispatcher) -> None:
             pause = FIRST_PAUSE
             await reader.read()
         except (KafkaError, OSError) as error:
-            log.warning("no alerts from Kafka %s", fields(error=error, again_in_s=pause))
+            if pause == FIRST_PAUSE:
+                log.warning("no alerts from Kafka until it answers %s", fields(error=error))
         except StoreError:
             log.warning("alerts are read again after the store has failed")
         finally:

@@ -93,7 +93,7 @@ async def _run(settings: Settings, config: Config) -> None:
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
         ) as session:
-            integrations, channels = _channels(settings, config, session)
+            integrations, channels = channels_of(settings, config, session)
             board = Board(build_routes(config.route), integrations, clock.now_ms())
             dispatcher = Dispatcher(board, store, channels, clock)
             server = await serve(
@@ -111,7 +111,7 @@ async def _run(settings: Settings, config: Config) -> None:
         await store.close()
 
 
-def _channels(
+def channels_of(
     settings: Settings, config: Config, session: aiohttp.ClientSession
 ) -> tuple[dict[str, tuple[Integration, ...]], dict[str, Channel]]:
     """The integrations of each receiver, and the way to each of them."""

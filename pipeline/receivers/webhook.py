@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import aiohttp
 import msgspec
@@ -91,6 +93,7 @@ class Webhook:
     ) -> None:
         """`now` gives wall time in Unix seconds, for a `Retry-After` that names a date."""
         self._config = config
+        self._url, self._url_login = _without_login(config.url.value)
         self._session = session
         self._external_url = external_url
         self._now = now
@@ -110,10 +113,11 @@ class Webhook:
             "Content-Type": "application/json",
             "User-Agent": f"Watchkeeper/{__version__}",
             "Idempotency-Key": key,
-        } | _authentication(self._config.http)
+        }
+        headers |= _authentication(self._config.http) or self._url_login
         try:
             async with self._session.post(
-                self._config.url.value,
+                self._url,
                 data=body,
                 headers=headers,
                 allow_redirects=self._config.http.follow_redirects,
@@ -122,8 +126,6 @@ class Webhook:
                 status, retry_after = response.status, response.headers.get("Retry-After", "")
         except TimeoutError as error:
             raise RetryableError(f"expected an answer within {within:g} s, got none") from error
-        except aiohttp.InvalidURL as error:
-            raise PermanentError("expected an address that can be posted to") from error
         except (aiohttp.ClientError, OSError) as error:
             raise RetryableError(f"no answer: {type(error).__name__}") from error
         _check(status, retry_after, self._now())
@@ -153,10 +155,24 @@ def parse_retry_after(text: str, now: float) -> float | None:
         return None
 
 
+def _without_login(url: str) -> tuple[str, dict[str, str]]:
+    """The address without the login that may be in it, and the header that carries the login."""
+    parts = urlsplit(url)
+    if parts.username is None:
+        return url, {}
+    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return bare, _basic(unquote(parts.username), unquote(parts.password or ""))
+
+
+def _basic(username: str, password: str) -> dict[str, str]:
+    login = b64encode(f"{username}:{password}".encode()).decode()
+    return {"Authorization": f"Basic {login}"}
+
+
 def _authentication(http: HttpConfig) -> dict[str, str]:
     if http.basic_auth is not None:
         password = _secret(http.basic_auth.password.value, http.basic_auth.password_file)
-        return {"Authorization": aiohttp.BasicAuth(http.basic_auth.username, password).encode()}
+        return _basic(http.basic_auth.username, password)
     if http.authorization is not None:
         held = http.authorization
         return {

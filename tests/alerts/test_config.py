@@ -213,6 +213,8 @@ def test_problem_of_a_route_has_its_place(route: str, problem: str) -> None:
         ("{}", ": url: expected the address to post to, got none"),
         ("{url: 'ftp://t0ken'}", ".url: expected an http or https address, got the scheme 'ftp'"),
         ("{url: 'http:///t0ken'}", ".url: expected an address with a host"),
+        ("{url: 'http://h:0/t0ken'}", ".url: expected an address with a host"),
+        ("{url: 'http://h:99999/t0ken'}", ".url: Port out of range 0-65535"),
         (
             "{url: 'http://h', max_alerts: -1}",
             ".max_alerts: expected a whole number >= 0, got '-1'",

@@ -34,9 +34,17 @@ class Receiver:
         self.times: list[float] = []
         self.statuses: list[int] = []
         self.hang = False
+        self.others: dict[str, Receiver] = {}
+        """More receivers of the same server, by the last part of their address."""
         self._arrived = asyncio.Condition()
 
     async def take(self, request: web.Request) -> web.Response:
+        other = self.others.get(request.match_info["name"])
+        if other is not None:
+            return await other.record(request)
+        return await self.record(request)
+
+    async def record(self, request: web.Request) -> web.Response:
         body = msgspec.json.decode(await request.read())
         async with self._arrived:
             self.posts.append((request.headers.get("Idempotency-Key", ""), body))
@@ -61,6 +69,12 @@ class Receiver:
             for _, body in self.posts
         ]
 
+    def taken(self) -> list[tuple[str, str]]:
+        """Names and statuses as a receiver has them that takes each key once."""
+        first = dict(reversed(self.posts))
+        kept = [first.pop(key) for key, _ in self.posts if key in first]
+        return [(a["labels"]["alertname"], a["status"]) for body in kept for a in body["alerts"]]
+
     def states(self) -> set[tuple[str, str]]:
         """Every name and status that was told."""
         return {state for post in self.told() for state in post}
@@ -70,7 +84,7 @@ class Receiver:
 async def receiver() -> AsyncIterator[Receiver]:
     it = Receiver()
     app = web.Application()
-    app.router.add_post("/hook", it.take)
+    app.router.add_post("/{name}", it.take)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
