@@ -15,19 +15,39 @@ _SMALL = ("", "m", "u", "n", "p", "f", "a", "z", "y")
 _BINARY = ("", "ki", "Mi", "Gi", "Ti", "Pi", "Ei", "Zi", "Yi")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_NS = 2.0**63
+_EXPONENT_FROM = 1e6
 
 
-def four_digits(value: float) -> str:
-    """Go's `%.4g`.
+def formatted(value: float, directive: str) -> str:
+    """Go's `%` with e, f or g and a precision.
 
-    >>> four_digits(1234.5), four_digits(12345.6), four_digits(float("inf"))
-    ('1234', '1.235e+04', '+Inf')
+    >>> formatted(12345.6, ".4g"), formatted(2.0, ".1f"), formatted(float("inf"), ".0e")
+    ('1.235e+04', '2.0', '+Inf')
     """
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
-    return f"{value:.4g}"
+    return f"{value:{directive}}"
+
+
+def four_digits(value: float) -> str:
+    return formatted(value, ".4g")
+
+
+def shortest(value: float) -> str:
+    """Go's `%v`: the fewest digits that read back as `value`, with an exponent from a million on.
+
+    >>> shortest(1234567.0), shortest(123456.5), shortest(1.5e-5), shortest(-0.0)
+    ('1.234567e+06', '123456.5', '1.5e-05', '-0')
+    """
+    if not math.isfinite(value):
+        return formatted(value, "g")
+    digits = repr(value)
+    if "e" in digits or abs(value) < _EXPONENT_FROM:
+        return digits.removesuffix(".0")
+    significant = len(digits.lstrip("-").replace(".", "").rstrip("0"))
+    return f"{value:.{significant - 1}e}"
 
 
 def humanize(value: float) -> str:
