@@ -104,7 +104,8 @@ def _targets(snapshot: Snapshot, height: int) -> Panel:
     rows = height - _BORDER - (1 if snapshot.down else 0)
     for group in snapshot.targets[:rows]:
         style = "green" if group.up == group.total else "bold red"
-        table.add_row(group.feed or group.job, Text(f"{group.up}/{group.total}", style))
+        name = Text.assemble(group.feed, (f" {group.job}", "dim"))
+        table.add_row(name, Text(f"{group.up}/{group.total}", style))
     content: list[RenderableType] = [table]
     if snapshot.down:
         names = Text(f"down: {', '.join(snapshot.down)}", "red", no_wrap=True, overflow="ellipsis")
