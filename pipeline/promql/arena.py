@@ -1,0 +1,71 @@
+"""Growable flat arrays with owned stretches: one array for a kernel, many owners in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Item = TypeVar("Item", bound=np.generic)
+
+
+class Arena(Generic[Item]):
+    """A flat array of which each owner holds one stretch.
+
+    Allocating may move every stretch: `generation` counts that, `at` tells the new places. What
+    an owner gets is not cleared.
+    """
+
+    def __init__(self, dtype: type[Item], size: int = 4096) -> None:
+        self.data: npt.NDArray[Item] = np.zeros(size, dtype=dtype)
+        self.generation = 0
+        self._places: dict[Hashable, tuple[int, int]] = {}
+        self._used = 0
+        self._live = 0
+
+    def at(self, owner: Hashable) -> int:
+        return self._places[owner][0]
+
+    def view(self, owner: Hashable) -> npt.NDArray[Item]:
+        """The owner's stretch; valid until the next allocation."""
+        at, size = self._places[owner]
+        return self.data[at : at + size]
+
+    def release(self, owner: Hashable) -> None:
+        """Give the owner's stretch back; nothing happens if it has none."""
+        _, size = self._places.pop(owner, (0, 0))
+        self._live -= size
+
+    def allocate(self, owner: Hashable, size: int) -> int:
+        """A new stretch for `owner`, in place of the one it has; returns where it begins."""
+        self.release(owner)
+        if self._used + size > len(self.data):
+            self._compact(size)
+        at = self._used
+        self._places[owner] = (at, size)
+        self._used += size
+        self._live += size
+        return at
+
+    def store(self, owner: Hashable, values: npt.NDArray[Item]) -> int:
+        """Allocate for `owner` and fill with `values`."""
+        at = self.allocate(owner, len(values))
+        self.data[at : at + len(values)] = values
+        return at
+
+    def _compact(self, wanted: int) -> None:
+        """Close the gaps, in a larger array if closing them doesn't free half of this one."""
+        size = len(self.data)
+        while self._live + wanted > size // 2:
+            size *= 2
+        data = np.zeros(size, dtype=self.data.dtype)
+        cursor = 0
+        for owner, (at, length) in self._places.items():
+            data[cursor : cursor + length] = self.data[at : at + length]
+            self._places[owner] = (cursor, length)
+            cursor += length
+        self.data = data
+        self._used = cursor
+        self.generation += 1

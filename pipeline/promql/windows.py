@@ -1,0 +1,210 @@
+"""The samples that rules look back on: sliding windows in flat arrays, one owner, no clock.
+
+The selected series of a target that need the same history form a *block*: one time column and a
+values array [time, series]: appending a frame and reading
+the newest values touch neighbours in memory. `blocks` has a row of numbers for each (see
+`pipeline.promql.kernel`). A dictionary has a *map*: the number of blocks, then for each block its
+number and, for each of its rows, the column of the frame (-1: none; from the number of columns on:
+the anomaly score of column - number of columns).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+
+from pipeline.model import ABSENT_BITS, FloatArray, IntArray, Labels, SeriesDictionary
+from pipeline.promql import kernel
+from pipeline.promql.arena import Arena
+from pipeline.promql.selection import SelectorIndex, score_labels
+
+LATE_MS = 30_000
+"""Kept beyond the history, because the grid is evaluated some time after the newest sample."""
+
+_FIRST_CAPACITY = 16
+
+
+class Row(msgspec.Struct, frozen=True):
+    """Where a stored series lies, and the matcher sets that select it."""
+
+    labels: Labels
+    block: int
+    row: int
+    selectors: tuple[int, ...]
+
+
+class StoredTarget:
+    """A target's blocks by their history, its rows by their labels, and its dictionaries."""
+
+    def __init__(self, target_id: int) -> None:
+        self.id = target_id
+        self.blocks: dict[int, int] = {}
+        self.rows: dict[Labels, Row] = {}
+        self.columns: dict[int, dict[Labels, int]] = {}
+        """For each dictionary: the column of each stored series."""
+
+
+class WindowStore:
+    """All windows of one partition."""
+
+    def __init__(self, index: SelectorIndex) -> None:
+        self.index = index
+        self.targets: dict[int, StoredTarget] = {}
+        self.blocks: IntArray = np.zeros((64, kernel.BLOCK_WIDTH), dtype=np.int64)
+        self.maps = Arena(np.int32)
+        self._memory = Arena(np.float64, 1 << 16)
+        self._generation = 0
+        self._free = list(range(64))[::-1]
+
+    @property
+    def values(self) -> FloatArray:
+        """All blocks: for each its times (as int64), its values, and the marks of its series."""
+        return self._memory.data
+
+    def add_dictionary(self, dictionary: SeriesDictionary) -> bool:
+        """Make room for the dictionary's selected series; whether the target has new ones."""
+        target_id = dictionary.target.id
+        target = self.targets.setdefault(target_id, StoredTarget(target_id))
+        columns: dict[Labels, int] = {}
+        fresh: dict[int, list[tuple[Labels, tuple[int, ...]]]] = {}
+        for column, labels in self._offered(dictionary):
+            selectors = self.index.select(labels)
+            if not selectors or labels in columns:
+                continue
+            columns[labels] = column
+            if labels not in target.rows:
+                history_ms = self.index.history_ms(selectors)
+                fresh.setdefault(history_ms, []).append((labels, selectors))
+        target.columns[dictionary.id] = columns
+        for history_ms, series in fresh.items():
+            block = self._widened(target, history_ms, len(series))
+            first = int(self.blocks[block, kernel.ROWS]) - len(series)
+            for row, (labels, selectors) in enumerate(series, start=first):
+                target.rows[labels] = Row(labels, block, row, selectors)
+        for dictionary_id in target.columns if fresh else (dictionary.id,):
+            self._write_map(target, dictionary_id)
+        return bool(fresh)
+
+    def _offered(self, dictionary: SeriesDictionary) -> Iterator[tuple[int, Labels]]:
+        for column, series in enumerate(dictionary.series):
+            yield column, series.labels
+            if self.index.selects_scores:
+                yield len(dictionary.series) + column, score_labels(series.labels)
+
+    def _write_map(self, target: StoredTarget, dictionary_id: int) -> None:
+        columns = target.columns[dictionary_id]
+        sizes = {block: int(self.blocks[block, kernel.ROWS]) for block in target.blocks.values()}
+        where = {block: np.full(size, -1, dtype=np.int32) for block, size in sizes.items()}
+        for labels, column in columns.items():
+            row = target.rows[labels]
+            where[row.block][row.row] = column
+        parts = [np.array([len(sizes)], dtype=np.int32)]
+        for block, column_of_row in where.items():
+            parts += [np.array([block], dtype=np.int32), column_of_row]
+        self.maps.store(dictionary_id, np.concatenate(parts))
+
+    def _widened(self, target: StoredTarget, history_ms: int, rows: int) -> int:
+        """The target's block for this history, with `rows` more rows, empty so far."""
+        number = target.blocks.get(history_ms)
+        if number is None:
+            number = target.blocks[history_ms] = self._new_block(history_ms)
+        known = int(self.blocks[number, kernel.ROWS])
+        self.blocks[number, kernel.ROWS] = known + rows
+        self._resize(number, int(self.blocks[number, kernel.CAPACITY]), known)
+        return number
+
+    def _new_block(self, history_ms: int) -> int:
+        if not self._free:
+            size = len(self.blocks)
+            self.blocks = np.concatenate([self.blocks, np.zeros_like(self.blocks)])
+            self._free = list(range(size, 2 * size))[::-1]
+        number = self._free.pop()
+        self.blocks[number] = 0
+        self.blocks[number, kernel.CAPACITY] = _FIRST_CAPACITY
+        self.blocks[number, kernel.HISTORY] = history_ms + LATE_MS
+        return number
+
+    def grow(self, number: int) -> None:
+        """Double the capacity of a block."""
+        rows = int(self.blocks[number, kernel.ROWS])
+        self._resize(number, 2 * int(self.blocks[number, kernel.CAPACITY]), rows)
+
+    def _resize(self, number: int, capacity: int, known: int) -> None:
+        """Move a block to a new place with `capacity`; rows from `known` on are absent so far."""
+        block = self.blocks[number]
+        rows, count = int(block[kernel.ROWS]), int(block[kernel.COUNT])
+        times = np.zeros(capacity, dtype=np.int64)
+        bits = np.full((capacity, rows), ABSENT_BITS, dtype=np.int64)
+        marks = np.full((rows, kernel.MARKS), -1, dtype=np.int64)
+        block[kernel.BASE] += block[kernel.START]
+        if known:
+            old_times, old_bits, old_marks = self._parts(number, known)
+            window = slice(int(block[kernel.START]), int(block[kernel.START]) + count)
+            times[:count] = old_times[window]
+            bits[:count, :known] = old_bits[window]
+            marks[:known] = old_marks
+            marks[known:, kernel.GAP] = block[kernel.BASE] + count - 1
+        block[kernel.START] = 0
+        block[kernel.CAPACITY] = capacity
+        parts = [times, bits.reshape(-1), marks.reshape(-1)]
+        self._memory.store(number, np.concatenate(parts).view(np.float64))
+        if self._memory.generation == self._generation:
+            self._write_place(number)
+            return
+        self._generation = self._memory.generation
+        for target in self.targets.values():
+            for moved in target.blocks.values():
+                self._write_place(moved)
+
+    def _write_place(self, number: int) -> None:
+        block = self.blocks[number]
+        block[kernel.TIMES_AT] = self._memory.at(number)
+        block[kernel.VALUES_AT] = block[kernel.TIMES_AT] + block[kernel.CAPACITY]
+        values = block[kernel.ROWS] * block[kernel.CAPACITY]
+        block[kernel.MARKS_AT] = block[kernel.VALUES_AT] + values
+
+    def _parts(self, number: int, rows: int) -> tuple[IntArray, IntArray, IntArray]:
+        """Times, values (as bits) [capacity, rows] and marks [rows, 3] of a block; views."""
+        capacity = int(self.blocks[number, kernel.CAPACITY])
+        stretch = self._memory.view(number).view(np.int64)
+        times, bits, marks = np.split(stretch, [capacity, capacity * (1 + rows)])
+        return times, bits.reshape(capacity, rows), marks.reshape(rows, kernel.MARKS)
+
+    def drop_target(self, target_id: int) -> None:
+        """Forget a target with its series and dictionaries."""
+        target = self.targets.pop(target_id)
+        for dictionary_id in target.columns:
+            self.maps.release(dictionary_id)
+        for number in target.blocks.values():
+            self._memory.release(number)
+            self._free.append(number)
+
+    def newest_ms(self, target_id: int) -> int | None:
+        """Time of the target's newest stored frame."""
+        newest = [self.samples(number)[0] for number in self.targets[target_id].blocks.values()]
+        return max((int(times_ms[-1]) for times_ms in newest if len(times_ms)), default=None)
+
+    def samples(self, number: int) -> tuple[IntArray, IntArray]:
+        """Times and values (as bits) [time, series] of a block; views."""
+        block = self.blocks[number]
+        times_ms, bits, _ = self._parts(number, int(block[kernel.ROWS]))
+        window = slice(int(block[kernel.START]), int(block[kernel.START] + block[kernel.COUNT]))
+        return times_ms[window], bits[window]
+
+    def replace_samples(
+        self, number: int, times_ms: IntArray, bits: IntArray, marks: IntArray
+    ) -> None:
+        """Set a block's whole content: `bits` [time, series], `marks` [series, 3]."""
+        block = self.blocks[number]
+        block[[kernel.START, kernel.COUNT, kernel.BASE]] = 0
+        capacity = _FIRST_CAPACITY
+        while capacity <= len(times_ms):
+            capacity = 2 * capacity
+        self._resize(number, capacity, 0)
+        own_times, own_bits, own_marks = self._parts(number, int(block[kernel.ROWS]))
+        own_times[: len(times_ms)] = times_ms
+        own_bits[: len(times_ms)] = bits
+        own_marks[:] = marks
+        block[kernel.COUNT] = len(times_ms)
