@@ -51,9 +51,15 @@ class Process:
                 urllib.request.urlopen(f"http://{self.address}/-/healthy", timeout=1).close()
                 return
             except (urllib.error.URLError, OSError):
-                if self.child.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"a process did not start:\n{end_of_log(self._log)}") from None
+                self.check_alive()
+                if time.monotonic() > deadline:
+                    raise SystemExit(f"not ready in time:\n{end_of_log(self._log)}") from None
                 time.sleep(0.1)
+
+    def check_alive(self) -> None:
+        """Exit with the end of its log if it has ended."""
+        if self.child.poll() is not None:
+            raise SystemExit(f"a process ended:\n{end_of_log(self._log)}")
 
     def metric(self, name: str) -> float:
         """The sum of a metric's samples (`name` with or without labels in front of the value)."""

@@ -23,7 +23,6 @@ import msgspec
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from hosts import SERIES, UNITS, Hosts
-from kafka import KafkaAdminClient
 from stack import HOST_RULES, Process, Stack, running_stack, shared_folder
 
 from pipeline.codec import (
@@ -102,48 +101,45 @@ async def preload(settings: Settings, hosts: Hosts, seconds: int, planted: Plant
     return seconds * len(partitions) * SERIES
 
 
-def watch(settings: Settings, workers: list[Process], total: int) -> tuple[float, list[float]]:
-    """Records a second from committed offsets until all are; and each worker's CPU seconds."""
-    admin = KafkaAdminClient(bootstrap_servers=list(settings.brokers))
-    group = settings.topic("worker")
+async def watch(
+    settings: Settings, workers: list[Process], total: int
+) -> tuple[float, list[float]]:
+    """Records a second by committed offsets, until all are; each worker's CPU seconds a record."""
+    places = _telemetry(settings)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=list(settings.brokers),
+        group_id=settings.topic("worker"),
+        enable_auto_commit=False,
+    )
+    await consumer.start()
+    consumer.assign(places)
     moved: list[tuple[float, int, list[float]]] = []
-    deadline = time.monotonic() + 900
-    while time.monotonic() < deadline:
-        offsets = admin.list_group_offsets([group])[group]
-        done = sum(
-            max(0, meta.offset)
-            for place, meta in offsets.items()
-            if place.topic == settings.topic("telemetry")
-        )
-        if done and (not moved or done > moved[-1][1]):
-            moved.append((time.monotonic(), done, [w.cpu_seconds() for w in workers]))
-        if done >= total:
-            break
-        if any(worker.child.poll() is not None for worker in workers):
-            raise SystemExit("a worker ended")
-        time.sleep(0.05)
-    else:
-        raise SystemExit(f"after 15 minutes {done} of {total} records were committed")
-    admin.close()
+    async with asyncio.timeout(600):
+        while not moved or moved[-1][1] < total:
+            committed = [await consumer.committed(place) for place in places]
+            done = sum(offset or 0 for offset in committed)
+            if done and (not moved or done > moved[-1][1]):
+                moved.append((time.monotonic(), done, [w.cpu_seconds() for w in workers]))
+            for worker in workers:
+                worker.check_alive()
+            await asyncio.sleep(0.05)
+    await consumer.stop()
     first, last = moved[0], moved[-1]
     rate = (last[1] - first[1]) / (last[0] - first[0])
     cpu = [b - a for a, b in zip(first[2], last[2], strict=True)]
-    return rate, [c / (last[1] - first[1]) for c in cpu]
+    return rate, [seconds / (last[1] - first[1]) for seconds in cpu]
 
 
-async def read_all(settings: Settings, name: str) -> list[bytes]:
+async def read_all(settings: Settings, name: str, partitions: int) -> list[bytes]:
     """Every record of a topic up to its present end."""
-    consumer = AIOKafkaConsumer(
-        settings.topic(name), bootstrap_servers=list(settings.brokers), enable_auto_commit=False
-    )
+    consumer = AIOKafkaConsumer(bootstrap_servers=list(settings.brokers), enable_auto_commit=False)
     await consumer.start()
-    topic = settings.topic(name)
-    partitions = sorted(consumer.partitions_for_topic(topic) or ())
-    places = [TopicPartition(topic, p) for p in partitions]
+    places = [TopicPartition(settings.topic(name), number) for number in range(partitions)]
+    consumer.assign(places)
     await consumer.seek_to_beginning(*places)
     ends = await consumer.end_offsets(places)
     values: list[bytes] = []
-    while any([await consumer.position(p) < ends[p] for p in places]):
+    while any([await consumer.position(place) < ends[place] for place in places]):
         for records in (await consumer.getmany(timeout_ms=500)).values():
             values += [record.value for record in records]
     await consumer.stop()
@@ -155,7 +151,7 @@ async def verify(settings: Settings, hosts: Hosts, planted: Planted) -> dict[str
     firing: Counter[tuple[str, str]] = Counter()
     other: Counter[str] = Counter()
     seen: set[tuple[int, int]] = set()
-    for value in await read_all(settings, "alerts"):
+    for value in await read_all(settings, "alerts", 1):
         alert = decode_alert(value)
         labels = dict(alert.labels)
         if alert.state != "firing" or (alert.fingerprint, alert.starts_at_ms) in seen:
@@ -174,7 +170,7 @@ async def verify(settings: Settings, hosts: Hosts, planted: Planted) -> dict[str
     }
     found: set[tuple[int, int]] = set()
     anomalous: set[tuple[int, int]] = set()
-    for value in await read_all(settings, "signals"):
+    for value in await read_all(settings, "signals", settings.kafka.partitions):
         signal = decode_signal(value)
         for scores in (
             map(signal.frame, range(len(signal))) if isinstance(signal, ScoreBatch) else ()
@@ -209,7 +205,7 @@ def measure(stack: Stack, targets: int, seconds: int, workers: int) -> dict[str,
     ]
     for process in processes:
         process.wait_ready()
-    rate, cpu = watch(stack.settings, processes, records)
+    rate, cpu = asyncio.run(watch(stack.settings, processes, records))
     per_record = samples / records
     result: dict[str, float | int] = {
         "samples": samples,
@@ -223,12 +219,14 @@ def measure(stack: Stack, targets: int, seconds: int, workers: int) -> dict[str,
 async def _records(settings: Settings) -> int:
     consumer = AIOKafkaConsumer(bootstrap_servers=list(settings.brokers))
     await consumer.start()
-    places = [
-        TopicPartition(settings.topic("telemetry"), p) for p in range(settings.kafka.partitions)
-    ]
-    ends = await consumer.end_offsets(places)
+    ends = await consumer.end_offsets(_telemetry(settings))
     await consumer.stop()
     return sum(ends.values())
+
+
+def _telemetry(settings: Settings) -> list[TopicPartition]:
+    topic = settings.topic("telemetry")
+    return [TopicPartition(topic, number) for number in range(settings.kafka.partitions)]
 
 
 def main() -> None:

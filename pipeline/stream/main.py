@@ -169,8 +169,11 @@ def _observe(app: faust.App, worker: Worker, settings: Settings) -> None:
         if partition.watermark_ms is not None:
             metrics.WATERMARK.labels(number).set(partition.watermark_ms / 1000)
 
+    assigned = app.consumer.assignment()  # empty while the group is rebalanced
+
     def end(topic: str, number: int) -> int | None:
-        return app.consumer.highwater(TP(settings.topic(topic), number))
+        place = TP(settings.topic(topic), number)
+        return app.consumer.highwater(place) if place in assigned else None
 
     for topic, number, lag in worker.lags(end):
         metrics.LAG.labels(topic, number).set(lag)
