@@ -62,7 +62,7 @@ class KafkaDelivery:
                 record.value,
                 key=record.key,
                 partition=record.partition,
-                headers=record.headers,
+                headers=list(record.headers),
             )
             for record in records
         ]

@@ -150,8 +150,8 @@ async def _run_app(app: faust.App, worker: Worker, settings: Settings) -> int:
     log.info(fields(event="started", listen=settings.worker.listen))
     try:
         while not stop.is_set():
-            if app.crashed or app.should_stop:
-                log.error(fields(event="faust_stopped", crashed=app.crashed))
+            if app.crashed or app.should_stop or worker.fault is not None:
+                log.error(fields(event="faust_stopped", crashed=app.crashed, fault=worker.fault))
                 return EXIT_FAILED
             _observe(app, worker, settings)
             try:

@@ -57,6 +57,7 @@ class Partition:
         self._settings = settings
         self._watermark = Watermark(settings.tick_timeout_ms)
         self._dictionaries: dict[int, SeriesDictionary] = {}
+        self._derived: list[SeriesDictionary] = []
         self._newest: dict[int, int] = {}
         self._resend_at_ms: int | None = None
 
@@ -81,12 +82,12 @@ class Partition:
         """The ids of dictionaries in `batch` that this partition has not been given."""
         return [i for i in np.unique(batch.dictionaries).tolist() if i not in self._dictionaries]
 
-    def learn(self, dictionary: SeriesDictionary) -> list[SeriesDictionary]:
-        """Take in a dictionary; the derived ones that go with its forwarded frames."""
+    def learn(self, dictionary: SeriesDictionary) -> None:
+        """Take in a dictionary; the next step gives those that go with its forwarded frames."""
         self._dictionaries[dictionary.id] = dictionary
         self._scoring.add_dictionary(dictionary)
         self.verdicts.add_dictionary(dictionary, dictionary.target.instance)
-        return self._forwarding.add_dictionary(dictionary)
+        self._derived += self._forwarding.add_dictionary(dictionary)
 
     def frames(self, batch: FrameBatch, *, unknown: Mapping[int, str]) -> Step:
         """Score every sample of `batch`, then evaluate the rules that its frames touch.
@@ -105,6 +106,7 @@ class Partition:
         step.alerts = self.verdicts.frames(batch, keep, scores)
         step.scores = select_scores(batch, scores, self._settings.publish_above)
         self._forwarding.forward(batch, keep, scores, step.forwarded)
+        step.dictionaries, self._derived = self._derived, []
         kept = int(np.count_nonzero(keep))
         self.counts.frames += kept
         self.counts.samples += int(np.diff(batch.offsets)[keep].sum())

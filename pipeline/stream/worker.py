@@ -11,6 +11,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from aiokafka.errors import KafkaError
+
 from pipeline.codec import CodecError, decode_signal, decode_telemetry, encode_frames
 from pipeline.model import Alert, Evaluated, FrameBatch, SeriesDictionary, Tick
 from pipeline.selfmetrics import fields
@@ -58,6 +60,8 @@ class Worker:
         self.partitions: dict[int, Partition] = {}
         self.fleetwide: dict[int, Fleetwide] = {}
         self._processed: dict[tuple[str, int], int] = {}
+        self.fault: Exception | None = None
+        """Why no record can be processed any more: whoever runs the worker has to end it."""
 
     def on_assigned(self, topic: str, partitions: frozenset[int]) -> None:
         """Forget what another worker has now; what is new is restored at its first record."""
@@ -109,14 +113,31 @@ class Worker:
             metrics.REPEATED.labels(topic).inc()
             return
         try:
-            records = await handle(number, offset, value)
+            records = await self._handled(topic, number, offset, value, handle)
+            await self._deliver(records)
+        except KafkaError as error:
+            self.fault = error
+            raise
+        self._processed[topic, number] = offset + 1
+
+    async def _handled(
+        self,
+        topic: str,
+        number: int,
+        offset: int,
+        value: bytes,
+        handle: Callable[[int, int, bytes], Awaitable[list[Record]]],
+    ) -> list[Record]:
+        """What `handle` gives; if the record is at fault, its rejection."""
+        try:
+            return await handle(number, offset, value)
         except CodecError as error:
-            records = [self._reject(topic, number, value, error.reason, str(error))]
+            return [self._reject(topic, number, value, error.reason, str(error))]
+        except KafkaError:
+            raise  # not the record's fault
         except Exception as error:
             log.exception(fields(event="failed", topic=topic, partition=number, offset=offset))
-            records = [self._reject(topic, number, value, "failed", repr(error))]
-        await self._deliver(records)
-        self._processed[topic, number] = offset + 1
+            return [self._reject(topic, number, value, "failed", repr(error))]
 
     async def _telemetry(self, number: int, offset: int, value: bytes) -> list[Record]:
         record = decode_telemetry(value)
@@ -138,16 +159,13 @@ class Worker:
         if isinstance(record, Tick):
             return partition.tick(record)
         missing: dict[int, str] = {}
-        derived: list[SeriesDictionary] = []
         for dictionary_id in partition.unknown(record):
             dictionary = await self._find(dictionary_id)
             if dictionary is None:
                 missing[dictionary_id] = f"no dictionary {dictionary_id:016x} in the topic series"
             else:
-                derived += partition.learn(dictionary)
-        step = partition.frames(record, unknown=missing)
-        step.dictionaries += derived
-        return step
+                partition.learn(dictionary)
+        return partition.frames(record, unknown=missing)
 
     async def _signal(self, number: int, offset: int, value: bytes) -> list[Record]:
         fleetwide = self.fleetwide.get(number)

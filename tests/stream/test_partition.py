@@ -1,7 +1,7 @@
 import numpy as np
 from fleet import START_MS, dictionary, frame, partition
 
-from pipeline.model import Frame, Tick
+from pipeline.model import Frame, Series, SeriesDictionary, Target, Tick, labels_from
 from pipeline.stream.partition import batch_of
 
 
@@ -105,13 +105,15 @@ def test_a_series_that_stops_resolves_when_its_lookback_is_over(tmp_path):
 
 def test_what_a_global_rule_selects_is_forwarded_to_its_owner(tmp_path):
     subject = partition(tmp_path)
-    (reduced,) = subject.learn(dictionary("a"))
-    assert [series.name for series in reduced.series] == ["load"]
+    subject.learn(dictionary("a"))
     step = take(subject, frame("a", 1, 7.0))
+    (reduced,) = step.dictionaries
+    assert [series.name for series in reduced.series] == ["load"]
     (sent,) = step.forwarded[3]
     assert (sent.target_id, sent.dictionary_id) == (reduced.target.id, reduced.id)
     assert sent.values.tolist() == [7.0]
     assert list(step.forwarded) == [3]
+    assert take(subject, frame("a", 2, 7.0)).dictionaries == []
 
 
 def test_a_jump_is_scored_and_published(tmp_path):
@@ -127,3 +129,15 @@ def test_a_jump_is_scored_and_published(tmp_path):
         found += step.scores.scores[step.scores.columns == 1].tolist()
     assert max(found) > 1.0
     assert subject.take_counts().anomalies >= 1
+
+
+def test_a_feed_that_no_rule_looks_at_is_only_scored(tmp_path):
+    subject = partition(tmp_path)
+    subject.learn(dictionary("a"))
+    take(subject, frame("a", 1, 11.0))
+    target = Target("node", "a", "/other")
+    silent = SeriesDictionary(target, (Series(labels_from({"__name__": "unruled"}), "gauge"),))
+    subject.learn(silent)
+    step = take(subject, Frame(target.id, silent.id, START_MS + 2000, np.array([1.0])))
+    assert step.alerts == []
+    assert subject.take_counts().frames == 2

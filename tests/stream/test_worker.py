@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
 from fleet import SETTINGS, START_MS, dictionary, fleetwide, frame, partition
 
 from pipeline.codec import decode_alert, decode_signal, encode_frames, encode_mark, encode_tick
@@ -24,7 +25,7 @@ class Kafka:
 
     async def deliver(self, records: Sequence[Record]) -> None:
         if self.fail:
-            raise ConnectionError("broker away")
+            raise KafkaConnectionError("broker away")
         self.sent += records
 
     async def find(self, dictionary_id: int) -> SeriesDictionary | None:
@@ -129,9 +130,11 @@ async def test_a_record_seen_again_is_skipped(kafka, new_worker):
 async def test_a_record_whose_outputs_were_not_sent_is_not_taken_as_processed(kafka, new_worker):
     worker = new_worker()
     kafka.fail = True
-    with pytest.raises(ConnectionError):
+    with pytest.raises(KafkaConnectionError):
         await worker.on_telemetry(1, 0, tick(1))
     assert worker.lags(lambda _topic, _number: 1) == []
+    assert isinstance(worker.fault, KafkaConnectionError), "its process must end"
+    assert kafka.of("telemetry.rejected") == [], "the record is not at fault"
 
 
 async def test_a_new_owner_knows_what_was_pending_and_sends_what_fires(kafka, new_worker):
