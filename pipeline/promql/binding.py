@@ -178,11 +178,19 @@ class _Binder:
         flags = kernel.SCALAR_LEFT * left_scalar + kernel.SCALAR_RIGHT * right_scalar
         flags += kernel.AS_BOOL * node.as_bool
         flags += kernel.KEEP_RIGHT * (filters and left_scalar)
-        labels = vector.labels if filters else tuple(map(without_name, vector.labels))
+        labels = vector.labels
+        if self._drops_name(node):
+            labels = tuple(map(without_name, labels))
         fields = (_OPERATORS[node.operator], flags, left.at, right.at)
         return self.assembler.merged(
             self.assembler.emit(kernel.OP_BINARY, labels, (left, right), *fields)
         )
+
+    def _drops_name(self, node: Binary) -> bool:
+        """As shouldDropMetricName in prometheus/promql/engine.go; atan2 was left out in 2."""
+        if node.operator == "atan2":
+            return self._version3
+        return node.as_bool or node.operator in ARITHMETIC
 
     def _matched(self, node: Binary, matching: Matching, left: Vector, right: Vector) -> Vector:
         """Both sides vectors: a row for each pair of rows that could meet.
@@ -196,7 +204,7 @@ class _Binder:
         swapped = matching.group == "right"
         many, one = (right, left) if swapped else (left, right)
         partners = _by_signature(one, matching)
-        drop_name = node.as_bool or node.operator in ARITHMETIC
+        drop_name = self._drops_name(node)
         labels: list[Labels] = []
         pairs: list[int] = []
         same_match: dict[Labels, list[int]] = {}

@@ -190,7 +190,7 @@ class Evaluator:
             schedule = None
             if evaluate:
                 program = self._bound(owner)
-                schedule = self._library.schedule(program, owner.plans_of_target[target_id])
+                schedule = self._library.schedule(program, owner.plans_of_target.get(target_id, ()))
             place = (offsets[frame], columns)
             jobs.append(_Job(owner, times[frame], frame, dictionary_id, *place, schedule))
         return self._run(jobs, batch.values, scores)

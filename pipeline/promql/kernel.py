@@ -890,6 +890,9 @@ def _aggregate(  # noqa: C901  one branch for each aggregation
         elif operator == MAX:
             if fresh or np.isnan(out[here]) or value > out[here]:
                 out[here] = value
+        elif fresh and not version3 and operator in (STDDEV, STDVAR):
+            # Of a single infinity, Prometheus 2 says 0; 3 says NaN.
+            sums[group, 1] = value
         elif operator in (STDDEV, STDVAR):
             delta = value - sums[group, 1]
             sums[group, 1] += delta / sums[group, 2]

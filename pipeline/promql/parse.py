@@ -74,13 +74,16 @@ def _position(text: str, message: str) -> int | None:
 
 
 def _find(text: str, word: str) -> int | None:
-    """Offset of the first `word` in `text` outside strings and comments."""
+    """Offset of the first `word` in `text` outside strings and comments, and not as a label."""
     blanked = re.sub(
         r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|`[^`]*`|#[^\n]*",
         lambda found: " " * len(found[0]),
         text,
     )
-    found = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", blanked)
+    pattern = re.escape(word)
+    if word[0].isalpha():
+        pattern = rf"(?<!\w){pattern}(?!\w)(?!\s*(?:=|!=|!~))"
+    found = re.search(pattern, blanked)
     return found.start() if found else None
 
 

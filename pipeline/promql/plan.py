@@ -224,10 +224,7 @@ def keeps_instance(node: Node) -> bool:
             ) and not is_scalar(node)
         case Binary(matching=Matching() as matching):
             return (
-                matching.keeps_instance
-                and "instance" not in matching.include
-                and keeps_instance(node.left)
-                and keeps_instance(node.right)
+                matching.keeps_instance and keeps_instance(node.left) and keeps_instance(node.right)
             )
     raise AssertionError(node)
 

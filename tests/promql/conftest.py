@@ -24,7 +24,7 @@ from pipeline.promql.evaluate import ERRORS, Evaluator, Outcome
 from pipeline.promql.parse import compile_expr
 from pipeline.promql.plan import Version
 
-Values = Sequence[float | None | str]
+Values = Sequence[float | str | None]
 """`None`: no sample; "stale": the stale marker."""
 
 
@@ -141,3 +141,8 @@ def ask() -> Callable[..., dict[Labels, float] | str]:
 @pytest.fixture
 def one() -> Callable[..., float | None]:
     return value
+
+
+@pytest.fixture
+def slots() -> SlotBook:
+    return SlotBook()

@@ -266,3 +266,9 @@ def test_functions_of_nan(ask) -> None:
 def test_clamp_between_crossed_limits_is_empty(ask) -> None:
     assert ask({"x": [3.0]}, "clamp(x, 2, 1)", 0) == {}
     assert ask({"x": [3.0]}, "abs(nothing)", 0) == {}
+
+
+def test_version_2_differs_in_the_name_after_atan2_and_the_spread_of_one_infinity(ask) -> None:
+    assert list(ask(PAIR, "a atan2 b", 0, version="2")) == [labels(name="a", d="x")]
+    assert ask({"g": [INF]}, "stddev(g)", 0, version="2") == {(): 0}
+    assert math.isnan(ask({"g": [INF]}, "stddev(g)", 0, version="3")[()])
