@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -70,14 +70,18 @@ def selects_scores(plans: Sequence[Plan]) -> bool:
 
 
 def selected_columns(dictionary: SeriesDictionary, plans: Sequence[Plan]) -> npt.NDArray[np.uint32]:
-    """The columns of `dictionary` that some plan selects, by themselves or by their score."""
+    """The columns of `dictionary` whose series some plan selects."""
     index = SelectorIndex(plans)
-    return np.array(
-        [
-            column
-            for column, series in enumerate(dictionary.series)
-            if index.select(series.labels)
-            or (index.selects_scores and index.select(score_labels(series.labels)))
-        ],
-        dtype=np.uint32,
-    )
+    return _columns(index.select(series.labels) for series in dictionary.series)
+
+
+def selected_scores(dictionary: SeriesDictionary, plans: Sequence[Plan]) -> npt.NDArray[np.uint32]:
+    """The columns of `dictionary` whose anomaly score some plan selects."""
+    index = SelectorIndex(plans)
+    if not index.selects_scores:
+        return np.empty(0, dtype=np.uint32)
+    return _columns(index.select(score_labels(series.labels)) for series in dictionary.series)
+
+
+def _columns(selectors: Iterable[tuple[int, ...]]) -> npt.NDArray[np.uint32]:
+    return np.array([column for column, found in enumerate(selectors) if found], dtype=np.uint32)

@@ -88,10 +88,12 @@ class WindowStore:
         return bool(fresh)
 
     def _offered(self, dictionary: SeriesDictionary) -> Iterator[tuple[int, Labels]]:
+        """Every series, then every virtual one: scores that were forwarded come as series."""
         for column, series in enumerate(dictionary.series):
             yield column, series.labels
-            if self.index.selects_scores:
-                yield len(dictionary.series) + column, score_labels(series.labels)
+        if self.index.selects_scores:
+            for column, series in enumerate(dictionary.series, start=len(dictionary.series)):
+                yield column, score_labels(series.labels)
 
     def _write_map(self, target: StoredTarget, dictionary_id: int) -> None:
         columns = target.columns[dictionary_id]

@@ -12,9 +12,7 @@ import numpy.typing as npt
 from pipeline.detect.protocol import FlagArray, ScoreArray
 from pipeline.model import Frame, FrameBatch, Series, SeriesDictionary
 from pipeline.promql.plan import Plan
-from pipeline.promql.selection import selected_columns
-
-SCORE_METRIC = "anomaly_score"
+from pipeline.promql.selection import score_labels, selected_columns, selected_scores
 
 
 class _Selection(msgspec.Struct, frozen=True, eq=False):
@@ -37,13 +35,13 @@ class Forwarding:
         """Find out what is to be forwarded; the dictionaries of the forwarded frames."""
         derived: list[SeriesDictionary] = []
         selections: list[_Selection] = []
-        virtual = score_dictionary(dictionary)
         for owner, plans in self._plans.items():
             columns = selected_columns(dictionary, plans)
-            scored = selected_columns(virtual, plans)
+            scored = selected_scores(dictionary, plans)
             if not len(columns) and not len(scored):
                 continue
-            series = [dictionary.series[i] for i in columns] + [virtual.series[i] for i in scored]
+            series = [dictionary.series[i] for i in columns]
+            series += [Series(score_labels(dictionary.series[i].labels), "gauge") for i in scored]
             reduced = SeriesDictionary(dictionary.target, tuple(series))
             derived.append(reduced)
             selections.append(_Selection(owner, reduced.id, columns, scored))
@@ -78,15 +76,3 @@ class Forwarding:
                         int(batch.targets[i]), chosen.dictionary_id, int(batch.times_ms[i]), values
                     )
                 )
-
-
-def score_dictionary(dictionary: SeriesDictionary) -> SeriesDictionary:
-    """The same columns as series of their anomaly scores."""
-    return SeriesDictionary(
-        dictionary.target, tuple(_score_series(series) for series in dictionary.series)
-    )
-
-
-def _score_series(series: Series) -> Series:
-    labels = {**dict(series.labels), "__name__": SCORE_METRIC, "for": series.name}
-    return Series(tuple(sorted(labels.items())), "gauge")

@@ -5,7 +5,7 @@ import pytest
 from pipeline.model import Series, SeriesDictionary, Target, labels_from
 from pipeline.promql.parse import compile_expr
 from pipeline.promql.plan import PromqlError, Selector
-from pipeline.promql.selection import selected_columns, selects_scores
+from pipeline.promql.selection import selected_columns, selected_scores, selects_scores
 
 
 @pytest.mark.parametrize(
@@ -120,5 +120,7 @@ def test_selected_columns_are_those_of_any_plan() -> None:
     assert not selects_scores(plans)
     scored = compile_expr('anomaly_score{for="a"} > 1')
     assert selects_scores([*plans, scored])
-    assert selected_columns(known, [scored]).tolist() == [0]
+    assert selected_columns(known, [scored]).tolist() == []
+    assert selected_scores(known, [scored]).tolist() == [0]
+    assert selected_scores(known, plans).tolist() == []
     assert selects_scores([compile_expr('{__name__=~"anomaly_.*"}')])
