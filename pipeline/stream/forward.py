@@ -10,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.detect.protocol import FlagArray, ScoreArray
-from pipeline.model import Frame, FrameBatch, Series, SeriesDictionary
+from pipeline.model import (
+    ABSENT_BITS,
+    STALE_BITS,
+    FloatArray,
+    Frame,
+    FrameBatch,
+    Series,
+    SeriesDictionary,
+    is_stale,
+)
 from pipeline.promql.plan import Plan
 from pipeline.promql.selection import score_labels, selected_columns, selected_scores
 
@@ -68,7 +77,9 @@ class Forwarding:
                 values = np.concatenate(
                     [
                         batch.values[start:end][chosen.columns],
-                        scores[start:end][chosen.scored].astype(np.float64),
+                        _as_samples(
+                            scores[start:end][chosen.scored], batch.values[start:end][chosen.scored]
+                        ),
                     ]
                 )
                 to[chosen.owner].append(
@@ -76,3 +87,12 @@ class Forwarding:
                         int(batch.targets[i]), chosen.dictionary_id, int(batch.times_ms[i]), values
                     )
                 )
+
+
+def _as_samples(scores: ScoreArray, values: FloatArray) -> FloatArray:
+    """Scores as samples: none where nothing was scored, and the end where its series ended."""
+    bits = scores.astype(np.float64).view(np.uint64)
+    none = np.isnan(scores)
+    bits[none] = ABSENT_BITS
+    bits[none & is_stale(values)] = STALE_BITS
+    return bits.view(np.float64)

@@ -50,9 +50,15 @@ class Scoring:
         values: FloatArray,
         keep: FlagArray,
     ) -> ScoreArray:
-        """Score each value, then learn from it; shapes as in `Detector.update`."""
+        """Score each value, then learn from it; shapes as in `Detector.update`.
+
+        NaN stands where there is nothing to score: no sample, or a series that isn't scored. To
+        the rules that is no sample of `anomaly_score`, where a 0 would be "as always".
+        """
         slots = np.concatenate([self._columns[dictionary] for dictionary in dictionaries])
-        return self._detector.update(self.state, slots, times_ms, offsets, values, keep)
+        scores = self._detector.update(self.state, slots, times_ms, offsets, values, keep)
+        scores[np.isnan(values) | (slots == NOT_SCORED)] = np.nan
+        return scores
 
     def _is_scored(self, series: Series) -> bool:
         return series.kind not in _NOT_SCORED_KINDS and series.name not in self._exclude
