@@ -8,12 +8,12 @@ import socket
 from pathlib import Path
 
 import aiohttp
-import msgspec
 from aiohttp import web
 
 from pipeline.api.http import new_app
 from pipeline.clock import Clock
 from pipeline.collect.batcher import Batcher
+from pipeline.collect.discovery import CollectorConfig, Discovery
 from pipeline.collect.feed_state import FAMILIES as FEED_FAMILIES
 from pipeline.collect.feeds import FeedClient, FeedSpec
 from pipeline.collect.feeds_config import FeedsConfig, load_feeds_config
@@ -25,14 +25,9 @@ from pipeline.collect.pool import Pool
 from pipeline.collect.producer import Producer
 from pipeline.collect.scrape_config import ScrapeJob, load_scrape_config
 from pipeline.collect.scraper import Scraper, ScrapeSpec
-from pipeline.collect.static_targets import ConfigError, TargetFiles
+from pipeline.collect.static_targets import ConfigError
 from pipeline.collect.status import Status
-from pipeline.collect.targets import (
-    Watched,
-    feed_targets,
-    health_targets,
-    scrape_targets,
-)
+from pipeline.collect.targets import Watched
 from pipeline.collect.targets_api import metadata_json, targets_json
 from pipeline.ingest import health, host, ledger
 from pipeline.ingest.readings import Family
@@ -52,13 +47,6 @@ _REPORT_FAMILIES = {
     "scrape_samples_post_metric_relabeling": Family("gauge", "Samples left after relabelling."),
     "scrape_series_added": Family("gauge", "Series that were new in this scrape."),
 }
-
-
-class CollectorConfig(msgspec.Struct, frozen=True):
-    """What the configuration files say."""
-
-    jobs: tuple[ScrapeJob, ...] = ()
-    feeds: FeedsConfig = FeedsConfig()
 
 
 def load_config(settings: Settings) -> CollectorConfig:
@@ -100,18 +88,18 @@ class Collector:
         collect = settings.collect
         clock = Clock(settings.clock)
         hostname = socket.gethostname()
-        self._config = config
-        self._files = TargetFiles()
+        self._discovery = Discovery(config)
         self.batcher = Batcher(producer, settings, clock, collect.name or hostname)
         self.page = FleetPage(
             ledger.families() | FEED_FAMILIES | health.FAMILIES | host.FAMILIES | _REPORT_FAMILIES
         )
+        turns = asyncio.Lock()
         scraped = Outlet(self.batcher, "scrape")
         pushed = Outlet(self.batcher, "websocket", self.page)
         probed = Outlet(self.batcher, "health", self.page)
         built_in = Outlet(self.batcher, "host", self.page)
         self._scrapes: Pool[ScrapeSpec, Scraper] = Pool(
-            "scrape", lambda spec: Scraper(spec, session, scraped, clock, collect)
+            "scrape", lambda spec: Scraper(spec, session, scraped, clock, collect, turns)
         )
         self._feeds: Pool[FeedSpec, FeedClient] = Pool(
             "websocket", lambda spec: FeedClient(spec, session, pushed, clock, collect)
@@ -138,30 +126,11 @@ class Collector:
             await self._send_the_rest(sending)
 
     async def discover(self) -> None:
-        """Read the lists of targets, and start and end watching as they say."""
-        problems: list[str] = []
-        scrapes = [
-            ScrapeSpec(watched, job.honor_labels, job.honor_timestamps, job.metric_relabel)
-            for job in self._config.jobs
-            for watched in scrape_targets(job, self._files.groups(job.sources, problems), problems)
-        ]
-        feeds = [
-            FeedSpec(watched, watched.target.feed)
-            for feed_job in self._config.feeds.feeds
-            for watched in feed_targets(feed_job, self._files.groups(feed_job.sources, problems))
-        ]
-        probes = [
-            watched
-            for health_job in self._config.feeds.health
-            for watched in health_targets(
-                health_job, self._files.groups(health_job.sources, problems)
-            )
-        ]
-        for problem in problems:
-            log.warning("targets: %s", problem)
-        await self._scrapes.reconcile(scrapes)
-        await self._feeds.reconcile(feeds)
-        await self._health.reconcile(probes)
+        """Start and end watching as the lists of targets say now."""
+        discovered = self._discovery.look()
+        await self._scrapes.reconcile(discovered.scrapes)
+        await self._feeds.reconcile(discovered.feeds)
+        await self._health.reconcile(discovered.probes)
         await self._host.reconcile(self._this_machine)
 
     def app(self) -> web.Application:

@@ -37,7 +37,8 @@ OWN_TIME = "#own-time"
 ENDED_AFTER_MS = 300_000
 """A series that no message of its feed had for this long has ended (Prometheus' lookback)."""
 _SPARE_COLUMNS = 32
-_REMEMBERED_LAYOUTS = 8
+_REMEMBERED_LAYOUTS, _SMALL_LAYOUT = 8, 200
+"""A feed has a few small layouts in turn, one for each type of message; a scrape has one."""
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -125,7 +126,7 @@ class FrameBuilder:
 
     def _complete(self, readings: Readings, report: IntArray) -> tuple[FloatArray, _Placement, int]:
         """The values of a frame that says everything, but for the report; and how many are new."""
-        placement = self._place(readings.series, self._max_series)
+        placement = self._place(readings.series, complete=True)
         before = self._widen()
         added = len(placement.columns) - int(np.count_nonzero(before[placement.columns]))
         self._going_on = np.zeros(len(before), dtype=np.bool_)
@@ -143,8 +144,7 @@ class FrameBuilder:
         """
         self._give_up_columns()
         time_ms = max(time_ms, self.last_ms + 1)
-        room = self._max_series - int(np.count_nonzero(self._going_on))
-        placement = self._place(readings.series, room)
+        placement = self._place(readings.series, complete=False)
         before = self._widen()
         self._seen_ms[placement.columns] = time_ms
         ended = before & (self._seen_ms < time_ms - ENDED_AFTER_MS)
@@ -178,8 +178,12 @@ class FrameBuilder:
                 built += self._own_time.message(timed, time_ms)
         return _part(readings, readings.times_ms == 0), built
 
-    def _place(self, layout: tuple[Series, ...], room: int) -> _Placement:
-        """The columns of a layout's samples; at most `room` of them new to the target."""
+    def _place(self, layout: tuple[Series, ...], *, complete: bool) -> _Placement:
+        """The columns of a layout's samples.
+
+        The target may have `max_series`: those of the layout, if it is complete, else also those
+        that go on without being in it.
+        """
         for known, placement in self._placements:
             if known is layout or known == layout:
                 return placement
@@ -187,19 +191,23 @@ class FrameBuilder:
             self._names.clear()
         kept: dict[int, int] = {}
         dropped = duplicates = 0
+        series_count = 0 if complete else int(np.count_nonzero(self._going_on))
         for position, series in enumerate(layout):
             named = self._name(series)
             if named is None:
                 continue
             column = self._columns.get(named)
-            if column is None and len(kept) >= room:
-                dropped += 1
-                continue
             if column is None:
+                if series_count >= self._max_series:
+                    dropped += 1
+                    continue
                 column = self._column(named)
-            if column in kept:
+                series_count += 1
+            elif column in kept:
                 duplicates += 1
                 continue
+            elif complete:
+                series_count += 1
             kept[column] = position
         placement = _Placement(
             np.fromiter(kept.values(), np.int64, len(kept)),
@@ -208,7 +216,8 @@ class FrameBuilder:
             duplicates,
         )
         if not dropped:
-            self._placements = [(layout, placement), *self._placements[: _REMEMBERED_LAYOUTS - 1]]
+            others = _REMEMBERED_LAYOUTS - 1 if len(layout) <= _SMALL_LAYOUT else 0
+            self._placements = [(layout, placement), *self._placements[:others]]
         return placement
 
     def _name(self, series: Series) -> Series | None:

@@ -11,7 +11,8 @@ import sys
 import aiohttp
 
 from pipeline.api.http import ListenError, serve
-from pipeline.collect.collector import Collector, CollectorConfig, load_config
+from pipeline.collect.collector import Collector, load_config
+from pipeline.collect.discovery import CollectorConfig
 from pipeline.collect.producer import KafkaProducer
 from pipeline.collect.static_targets import ConfigError
 from pipeline.selfmetrics import configure_logging, fields

@@ -14,7 +14,8 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-MAX_RECORD_BYTES = 16 * 1024 * 1024
+MAX_RECORD_BYTES = 8 * 1024 * 1024
+"""As the topics have it."""
 _PERMANENT = (MessageSizeTooLargeError, RecordTooLargeError, InvalidTopicError)
 
 

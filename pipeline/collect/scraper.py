@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 
@@ -47,7 +48,9 @@ class Scraper:
         outlet: Outlet,
         clock: Clock,
         settings: CollectSettings,
+        turns: asyncio.Lock,
     ) -> None:
+        """`turns` is shared by all scrapers: who has it may keep the event loop for a while."""
         watched = spec.watched
         self.status = Status(watched)
         self.parser = TextParser()
@@ -55,6 +58,7 @@ class Scraper:
         self._session = session
         self._outlet = outlet
         self._clock = clock
+        self._turns = turns
         self._max_bytes = settings.max_body_bytes
         naming = SeriesNaming(watched.labels, spec.honor_labels, spec.metric_relabel)
         self._builder = FrameBuilder(watched.target, naming, settings.max_series_per_target)
@@ -99,12 +103,24 @@ class Scraper:
                 self._max_bytes,
                 headers=self._headers,
             )
-            readings = self.parser.parse(body)
+            readings = self.parser.parse_known(body)
+            if readings is None:
+                readings = await self._parse_new(body)
         except (FetchError, ParseError) as error:
             return None, error
         if not self._spec.honor_timestamps and readings.times_ms is not None:
             readings = msgspec.structs.replace(readings, times_ms=None)
         return readings, None
+
+    async def _parse_new(self, body: bytes) -> Readings:
+        """Read a new layout, one target at a time between two looks at the sockets.
+
+        Otherwise the first scrapes of many targets would keep the event loop for seconds, and
+        others would time out although their answers are there.
+        """
+        async with self._turns:
+            await asyncio.sleep(0)
+            return self.parser.parse(body)
 
     def _note(self, error: FetchError | ParseError | None, time_ms: int, duration_s: float) -> None:
         if error is None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -80,13 +81,17 @@ class TextParser:
 
     def __init__(self) -> None:
         self._layout: _Layout | None = None
-        self._known: dict[bytes, tuple[Family, Series]] = {}
+        self._known: dict[bytes, _Known] = {}
         self._families: dict[str, Family] = {}
 
     @property
     def families(self) -> Mapping[str, Family]:
         """Type, help and unit of each family of the last body."""
         return self._families
+
+    def parse_known(self, body: bytes) -> Readings | None:
+        """The samples of `body` if it has the last layout, in microseconds; else None."""
+        return None if self._layout is None else _read_known(self._layout, body)
 
     def parse(self, body: bytes) -> Readings:
         r"""The samples of `body`, in its order.
@@ -102,12 +107,10 @@ class TextParser:
         >>> readings.series[0].labels, readings.values
         ((('__name__', 'up'), ('job', 'node')), array([1.]))
         """
-        layout = self._layout
-        if layout is not None:
-            readings = _read_known(layout, body)
-            if readings is not None:
-                return readings
-        walk = _Walk(self._known)
+        readings = self.parse_known(body)
+        if readings is not None:
+            return readings
+        walk = _Walk(self._known, self._families)
         readings, self._layout = walk.read(body)
         self._known, self._families = walk.seen, walk.families
         return readings
@@ -152,12 +155,21 @@ def _readings(layout: _Layout, numbers: FloatArray) -> Readings:
     return Readings(layout.series, numbers[~layout.whole], times)
 
 
+class _Known(NamedTuple):
+    """A series that was met before, by the text before its value."""
+
+    name: str
+    family: Family
+    series: Series
+
+
 class _Walk:
     """One pass over a body, line by line."""
 
-    def __init__(self, known: dict[bytes, tuple[Family, Series]]) -> None:
+    def __init__(self, known: dict[bytes, _Known], families: dict[str, Family]) -> None:
         self._known = known
-        self.seen: dict[bytes, tuple[Family, Series]] = {}
+        self._families_before = families
+        self.seen: dict[bytes, _Known] = {}
         self.families: dict[str, Family] = {}
         self._series: list[Series] = []
         self._numbers: list[float] = []
@@ -169,15 +181,8 @@ class _Walk:
     def read(self, body: bytes) -> tuple[Readings, _Layout]:
         start = 0
         for number, line in enumerate(body.split(b"\n"), start=1):
-            match = _SAMPLE.fullmatch(line)
-            if match is not None:
-                self._sample(match, start, number)
-            else:
-                stripped = line.lstrip(b" \t")
-                if stripped.startswith(b"#"):
-                    self._comment(stripped, number)
-                elif stripped:
-                    raise _what_is_wrong(line, number)
+            if not self._known_sample(line, start):
+                self._line(line, start, number)
             start += len(line) + 1
         layout = self._layout(body)
         return _readings(layout, np.array(self._numbers)), layout
@@ -199,6 +204,34 @@ class _Walk:
             np.array(self._timed, dtype=np.int64),
         )
 
+    def _known_sample(self, line: bytes, start: int) -> bool:
+        """Take `line` if it is a series that the last body had, one space and a number."""
+        text, _, number = line.rpartition(b" ")
+        known = self._known.get(text)
+        if known is None or self._family(known.name) is not known.family:
+            return False
+        try:
+            self._numbers.append(parse_value(number))
+        except ValueError:
+            return False
+        end = start + len(line)
+        self._spans.append((end - len(number), end))
+        self._whole.append(False)
+        self.seen[text] = known
+        self._series.append(known.series)
+        return True
+
+    def _line(self, line: bytes, start: int, number: int) -> None:
+        match = _SAMPLE.fullmatch(line)
+        if match is not None:
+            self._sample(match, start, number)
+            return
+        stripped = line.lstrip(b" \t")
+        if stripped.startswith(b"#"):
+            self._comment(stripped, number)
+        elif stripped:
+            raise _what_is_wrong(line, number)
+
     def _sample(self, match: re.Match[bytes], start: int, line: int) -> None:
         try:
             value = parse_value(match["value"])
@@ -209,16 +242,13 @@ class _Walk:
             self._timed.append(len(self._series))
             self._slot(match, "time", start, float(match["time"]))
         text = match["series"]
-        known = self.seen.get(text) or self._known.get(text)
         name = match["name"].decode()
         family = self._family(name)
-        if known is None or known[0] is not family:
-            if known is not None and known[0] == family:
-                known = (family, known[1])
-            else:
-                known = (family, _series(match, name, family, line))
+        known = self.seen.get(text) or self._known.get(text)
+        if known is None or known.family is not family:
+            known = _Known(name, family, _series(match, name, family, line))
         self.seen[text] = known
-        self._series.append(known[1])
+        self._series.append(known.series)
 
     def _slot(self, match: re.Match[bytes], group: str, start: int, number: float) -> None:
         self._numbers.append(number)
@@ -250,7 +280,8 @@ class _Walk:
             family = msgspec.structs.replace(family, help=text_)
         else:
             family = msgspec.structs.replace(family, unit=_utf8(rest, line))
-        self.families[name] = family
+        before = self._families_before.get(name)
+        self.families[name] = before if before == family else family
 
 
 def _series(match: re.Match[bytes], name: str, family: Family, line: int) -> Series:

@@ -188,6 +188,16 @@ def test_a_feed_s_new_series_beyond_the_limit_are_dropped_the_old_stay() -> None
     assert reader.one(built) == {"b": 3}
 
 
+def test_a_feed_s_known_series_don_t_count_twice_against_the_limit() -> None:
+    target, reader = builder(max_series=3), Reader()
+    reader.one(target.message(readings(a=1, b=2), 1000))
+
+    built = target.message(readings(a=2, b=3, c=4, d=5), 2000)
+
+    assert built.dropped == 1
+    assert reader.one(built) == {"a": 2, "b": 3, "c": 4}
+
+
 def test_of_duplicate_series_the_first_counts() -> None:
     series = Series((("__name__", "a"),))
     built = builder().scrape(Readings((series, series), np.array([1.0, 2.0])), 1000, 0)
