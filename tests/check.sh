@@ -11,7 +11,7 @@ step "lint" $bin/ruff check -q pipeline tests benchmarks grafana
 step "types" $bin/mypy
 step "layers" $bin/lint-imports --no-logo
 step "dead code" $bin/vulture
-step "dependencies" $bin/deptry -q pipeline
+step "dependencies" $bin/deptry pipeline
 step "security" $bin/bandit -q -c pyproject.toml -r pipeline
 if [ "${WATCHKEEPER_NO_AUDIT:-}" != 1 ]; then
     step "known vulnerabilities" sh tests/audit.sh
