@@ -68,7 +68,7 @@ _KEEP_SAMPLES = 4
 
 
 @compiled
-def _is_gap(bits: int) -> bool:
+def _is_gap(bits: int | np.int64) -> bool:
     return bits in (ABSENT_BITS, STALE_BITS)
 
 
@@ -133,33 +133,34 @@ def _append(  # noqa: C901  one loop over what a column can be
         position = block[START] + block[COUNT]
         index = block[BASE] + position
         numbers[block[TIMES_AT] + position] = time_ms
-        rows = block[ROWS]
+        rows, mark = block[ROWS], block[MARKS_AT]
         here = block[VALUES_AT] + position * rows
         has_previous = block[COUNT] > 0
         for row in range(rows):
             column = maps[cursor + 1 + row]
-            mark = block[MARKS_AT] + MARKS * row
             if column < 0:
-                numbers[here] = ABSENT_BITS
+                bits = np.int64(ABSENT_BITS)
             elif column < columns:
-                numbers[here] = frame_bits[source + column]
+                bits = frame_bits[source + column]
             else:
-                numbers[here] = frame_bits[source + column - columns]
-                if not _is_gap(numbers[here]):
+                bits = frame_bits[source + column - columns]
+                if not _is_gap(bits):
                     score = scores[source + column - columns] if len(scores) else np.float32(np.nan)
-                    if np.isnan(score):
-                        numbers[here] = ABSENT_BITS
-                    else:
-                        values[here] = score
-            if _is_gap(numbers[here]):
+                    values[here] = score
+                    bits = np.int64(ABSENT_BITS) if np.isnan(score) else numbers[here]
+            numbers[here] = bits
+            if _is_gap(bits):
                 numbers[mark + GAP] = index
-            elif has_previous and not _is_gap(numbers[here - rows]):
-                new, old = values[here], values[here - rows]
-                if new < old:
-                    numbers[mark + FALL] = index
-                if new != old and not (np.isnan(new) and np.isnan(old)):
-                    numbers[mark + CHANGE] = index
+            elif has_previous:
+                before = numbers[here - rows]
+                if before != bits and not _is_gap(before):
+                    new, old = values[here], values[here - rows]
+                    if new < old:
+                        numbers[mark + FALL] = index
+                    if new != old and not (np.isnan(new) and np.isnan(old)):
+                        numbers[mark + CHANGE] = index
             here += 1
+            mark += MARKS
         block[COUNT] += 1
         cursor += 1 + rows
     return -1

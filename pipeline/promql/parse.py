@@ -10,8 +10,6 @@ import promql_parser as syntax
 
 from pipeline.promql.functions import (
     AGGREGATIONS,
-    ARITHMETIC,
-    COMPARISONS,
     ELEMENTWISE,
     RANGE_FUNCTIONS,
     SET_OPERATORS,
@@ -185,8 +183,6 @@ class _Compiler:
         if operator in SET_OPERATORS:
             kind = cast("Literal['and', 'or', 'unless']", operator)  # SET_OPERATORS are these
             return SetOperation(kind, left, right, matching)
-        if operator not in ARITHMETIC and operator not in COMPARISONS:
-            raise self.refusal(f"operator {operator} is not supported", operator)
         return Binary(
             operator=operator,
             left=left,

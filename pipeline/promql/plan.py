@@ -217,16 +217,15 @@ def keeps_instance(node: Node) -> bool:
                 and keeps_instance(node.left)
                 and keeps_instance(node.right)
             )
-        case Binary(matching=None):
-            return all(
-                _is_free_of_series(side) if is_scalar(side) else keeps_instance(side)
-                for side in (node.left, node.right)
-            ) and not is_scalar(node)
         case Binary(matching=Matching() as matching):
             return (
                 matching.keeps_instance and keeps_instance(node.left) and keeps_instance(node.right)
             )
-    raise AssertionError(node)
+        case Binary():
+            return not is_scalar(node) and all(
+                _is_free_of_series(side) if is_scalar(side) else keeps_instance(side)
+                for side in (node.left, node.right)
+            )
 
 
 def _is_free_of_series(node: Node) -> bool:

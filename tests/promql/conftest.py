@@ -93,36 +93,48 @@ def elements(outcome: Outcome, span: int, book: SlotBook) -> dict[Labels, float]
     }
 
 
-def query(
+def query_all(
     series: Mapping[str, Values],
-    expr: str,
-    at_s: float,
+    expressions: Sequence[str],
+    times_s: Sequence[float],
     version: Version = "3",
     interval_s: float = 60,
     known_s: float | None = None,
-) -> dict[Labels, float] | str:
-    """What `expr` gives at `at_s`, or the text of the error.
+) -> dict[tuple[str, float], dict[Labels, float] | str]:
+    """What each expression gives at each of the ascending times, or the text of the error.
 
-    The samples are `interval_s` apart from 0 on, and known up to `known_s` (by default `at_s`).
+    The samples are `interval_s` apart from 0 on, and known up to the time, or up to `known_s`.
     """
     book = SlotBook()
-    evaluator = Evaluator([compile_expr(expr, version)], book, version)
+    plans = [compile_expr(expr, version) for expr in expressions]
+    evaluator = Evaluator(plans, book, version)
     evaluator.ensure_instance("")
-    if series:
-        dictionary = dictionary_of(list(series))
-        evaluator.add_dictionary(dictionary, "")
-        rows = np.stack([encode(values) for values in series.values()], axis=1)
+    dictionary = dictionary_of(list(series))
+    evaluator.add_dictionary(dictionary, "")
+    columns = [encode(values) for values in series.values()]
+    rows = np.stack(columns, axis=1) if columns else np.zeros((0, 0))
+    results: dict[tuple[str, float], dict[Labels, float] | str] = {}
+    done = 0
+    for at_s in times_s:
         until_s = at_s if known_s is None else known_s
-        rows = rows[: math.floor(until_s / interval_s) + 1]
-        times = [round(1000 * interval_s * i) for i in range(len(rows))]
-        evaluator.ingest(batch_of(dictionary, times, rows))
-    outcome = evaluator.evaluate_at(round(at_s * 1000))
-    if not len(outcome.plans):
-        return {}
-    if outcome.errors[0]:
-        assert outcome.counts[0] == 0
-        return ERRORS[int(outcome.errors[0])]
-    return elements(outcome, 0, book)
+        end = min(len(rows), math.floor(until_s / interval_s) + 1)
+        times = [round(1000 * interval_s * i) for i in range(done, end)]
+        evaluator.ingest(batch_of(dictionary, times, rows[done:end]))
+        done = end
+        results |= {(expr, at_s): {} for expr in expressions}
+        outcome = evaluator.evaluate_at(round(at_s * 1000))
+        for span, (plan, error) in enumerate(zip(outcome.plans, outcome.errors, strict=True)):
+            key = (expressions[int(plan)], at_s)
+            results[key] = ERRORS[int(error)] if error else elements(outcome, span, book)
+            assert not (error and outcome.counts[span])
+    return results
+
+
+def query(
+    series: Mapping[str, Values], expr: str, at_s: float, **options: object
+) -> dict[Labels, float] | str:
+    """What `expr` gives at `at_s`."""
+    return query_all(series, [expr], [at_s], **options)[expr, at_s]
 
 
 def value(series: Mapping[str, Values], expr: str, at_s: float, **options: object) -> float | None:
@@ -136,6 +148,11 @@ def value(series: Mapping[str, Values], expr: str, at_s: float, **options: objec
 @pytest.fixture
 def ask() -> Callable[..., dict[Labels, float] | str]:
     return query
+
+
+@pytest.fixture
+def ask_all() -> Callable[..., dict[tuple[str, float], dict[Labels, float] | str]]:
+    return query_all
 
 
 @pytest.fixture

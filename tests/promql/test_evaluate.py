@@ -373,17 +373,25 @@ def test_without_a_rule_on_scores_none_are_stored() -> None:
     assert len(block.labels) == 1
 
 
-def test_many_instances_outgrow_the_first_arrays() -> None:
-    one, _ = evaluator("sum_over_time(a[10m])", "deriv(a[10m]) > 0", "a + on (instance, d) b")
-    known = [
-        dictionary(f"h{k}", "/m", *(f"{n}:{d}" for n in "ab" for d in range(20))) for k in range(80)
-    ]
+def test_many_instances_outgrow_the_first_tables() -> None:
+    one, _ = evaluator("a", "b")
+    known = [dictionary(f"h{k}", "/m", "a", "b") for k in range(70)]
     for each in known:
         one.add_dictionary(each, each.target.instance)
-    for step in range(40):
-        values = np.arange(40.0) + step
-        one.ingest_and_evaluate(batch(*((each, 1000 * step, values) for each in known)))
-    outcome = one.evaluate_at(39_000, [0], ["h0", "h79"])
+    one.ingest(batch(*((each, 1000, [k, -k]) for k, each in enumerate(known))))
+    outcome = one.evaluate_at(1000)
+    assert outcome.values.tolist() == [sign * k for k in range(70) for sign in (1, -1)]
+
+
+def test_many_series_outgrow_the_first_arrays() -> None:
+    sums = ("sum(a) by (d)", "sum(b)" + " + 1" * 80)
+    one, _ = evaluator("sum_over_time(a[10m])", "a + on (instance, d) b", *sums)
+    wide = dictionary("h", "/m", *(f"{name}:{d}" for name in "ab" for d in range(800)))
+    one.add_dictionary(wide, "h")
+    one.ingest_and_evaluate(batch((wide, 0, np.arange(1600.0))))
+    one.ingest(batch(*((wide, 1000 * step, np.arange(1600.0) + step) for step in range(1, 40))))
+    outcome = one.evaluate_at(39_000, [0])
     # Column d: the sum of d + 0 ... d + 39.
-    expected = [40 * d + 780 for d in range(20)]
-    assert outcome.values.tolist() == expected + expected
+    assert outcome.values.tolist() == [40 * d + 780 for d in range(800)]
+    assert one.evaluate_at(0, [2]).values.tolist() == list(range(800))
+    assert one.evaluate_at(0, [3]).values.tolist() == [sum(range(800, 1600)) + 80]

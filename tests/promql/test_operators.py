@@ -208,6 +208,7 @@ def test_sum_is_compensated_in_version_3_only(ask) -> None:
 def test_absent(ask) -> None:
     assert ask({}, 'absent(x{a="1",b=~"2",c!="3"})', 0) == {(("a", "1"),): 1}
     assert ask({}, 'absent(x{a="1",a="2"})', 0) == {(): 1}
+    assert ask({}, 'absent({__name__="x",a="1"})', 0) == {(("a", "1"),): 1}
     assert ask({}, 'absent((x{a="1"}))', 0) == {(("a", "1"),): 1}
     assert ask({}, "absent(sum(x))", 0) == {(): 1}
     assert ask({"x": [1.0]}, "absent(x)", 0) == {}
