@@ -64,6 +64,8 @@ class Batcher:
         self._lanes = [_Lane() for _ in range(settings.kafka.partitions)]
         self._unsent = UnsentDictionaries()
         self._bytes = 0
+        self._away = False
+        """Whether the last record wasn't taken."""
 
     def put(self, target: Target, built: Built) -> None:
         """Send these frames, in order, soon."""
@@ -174,13 +176,19 @@ class Batcher:
                 await self._producer.send(topic, partition, key, value)
             except SendError as error:
                 metrics.SEND_FAILURES.inc()
-                log.warning("not sent: %s", fields(permanent=error.permanent, error=error))
                 if error.permanent:
+                    log.error("record dropped: %s", fields(bytes=len(value), error=error))
                     return False
+                if not self._away:
+                    self._away = True
+                    log.warning("Kafka takes nothing, frames wait: %s", fields(error=error))
                 # Jitter against collectors that all come back at once; nothing secret.
                 await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311
                 pause = min(2 * pause, _RETRY_MOST)
             else:
+                if self._away:
+                    self._away = False
+                    log.info("Kafka takes records again: %s", fields(buffered_bytes=self._bytes))
                 return True
 
     def _drop_oldest(self) -> None:

@@ -26,6 +26,8 @@ EXIT_DONE, EXIT_FAILED, EXIT_SETTINGS, EXIT_MISSING = 0, 1, 3, 4
 def run(settings: Settings) -> int:
     """Collect until SIGINT or SIGTERM; the exit code."""
     configure_logging("collect")
+    # The batcher says once that Kafka is away; its client says it at every attempt.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         config = load_config(settings)
     except ConfigError as error:

@@ -16,6 +16,7 @@ class RecordingProducer:
 
     def __init__(self) -> None:
         self.available = True
+        self.refused = 0
         self.too_large = 1 << 30
         self.sent: list[tuple[str, int, Tick | FrameBatch | SeriesDictionary]] = []
         self.changed = asyncio.Event()
@@ -23,6 +24,8 @@ class RecordingProducer:
     async def send(self, topic: str, partition: int, key: bytes | None, value: bytes) -> None:
         await asyncio.sleep(0)
         if not self.available:
+            self.refused += 1
+            self.changed.set()
             raise SendError("the broker is away", permanent=False)
         if len(value) > self.too_large:
             raise SendError("too large", permanent=True)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 import numpy as np
+import pytest
 from prometheus_client import REGISTRY
 
 from pipeline.clock import Clock
@@ -131,19 +132,26 @@ async def test_a_tick_waits_for_a_scrape_under_way_but_not_for_long(
 
 
 async def test_nothing_is_lost_or_reordered_while_the_broker_is_away_for_a_moment(
-    producer: RecordingProducer,
+    producer: RecordingProducer, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     source = Source("a")
     producer.available = False
     async with running(producer) as batcher:
         for time_ms in range(5):
             source.put(batcher, time_ms)
-        await asyncio.sleep(0)
+        while producer.refused < 2:
+            producer.changed.clear()
+            await producer.changed.wait()
         assert producer.sent == []
         producer.available = True
         await batcher.flush()
 
     assert [frame.time_ms for frame, _ in producer.frames()] == list(range(5))
+    assert [record.message.partition(":")[0] for record in caplog.records] == [
+        "Kafka takes nothing, frames wait",
+        "Kafka takes records again",
+    ]
 
 
 async def test_the_oldest_frames_are_dropped_and_counted_when_the_buffer_is_full(
