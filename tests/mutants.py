@@ -37,7 +37,6 @@ SLOWER = 4
 NOT_COPIED = (".*", "__pycache__", "data", "build", "*.egg-info")
 NOTHING_COLLECTED = 5
 """pytest's exit code."""
-
 SWAPS: dict[type[ast.AST], tuple[str, tuple[str, ...]]] = {
     ast.Add: ("+", ("-",)), ast.Sub: ("-", ("+",)), ast.Mult: ("*", ("/",)),
     ast.Div: ("/", ("*",)), ast.FloorDiv: ("//", ("*",)), ast.Mod: ("%", ("*",)),
@@ -88,13 +87,11 @@ class Source:
             if token.type in (tokenize.OP, tokenize.NAME)
         ]
 
-    def start(self, node: ast.expr | ast.stmt) -> int:
+    def start(self, node: ast.expr) -> int:
         return self._offset(node.lineno, node.col_offset)
 
-    def end(self, node: ast.expr | ast.stmt) -> int:
-        assert node.end_lineno is not None
-        assert node.end_col_offset is not None
-        return self._offset(node.end_lineno, node.end_col_offset)
+    def end(self, node: ast.expr) -> int:
+        return self._offset(node.end_lineno or 0, node.end_col_offset or 0)
 
     def _offset(self, line: int, column: int) -> int:
         """`ast` counts columns in bytes."""
@@ -245,13 +242,12 @@ class Bench:
         self.folder = folder
         self.limit_s = 600.0
         shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_COPIED))
-        shared = os.environ.get("WATCHKEEPER_SHARED", str(ROOT.parent / "shared"))
         self._environment = {
+            "WATCHKEEPER_SHARED": str(ROOT.parent / "shared"),
             **os.environ,
             "NUMBA_DISABLE_JIT": "1",
             "PYTHONDONTWRITEBYTECODE": "1",  # a stale one would hide a change of the same length
             "PYTHONPATH": str(folder),
-            "WATCHKEEPER_SHARED": shared,
         }
 
     async def check_imports(self) -> None:
@@ -382,7 +378,7 @@ def report(
 ) -> int:
     lines = Counter(package_of(mutation.file) for mutation in sample)
     survived = Counter(package_of(survivor.file) for survivor in survivors)
-    shares = {package: 1 - survived[package] / count for package, count in sorted(lines.items())}
+    shares = {package: 1 - survived[package] / lines[package] for package in sorted(lines)}
     share = 1 - len(survivors) / len(sample)
     if options.json:
         told = {"lines": len(sample), "seed": options.seed, "noticed_share": share}
