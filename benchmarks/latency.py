@@ -260,6 +260,11 @@ def report(
             to_log.append(logged - at)
             to_alert.append(told - logged)
             to_request.append(arrived - told)
+    if not to_request:
+        raise SystemExit(
+            f"nothing to measure: {len(counted)} breaches, {len(breaches.arrived)} notifications, "
+            f"{len(alerts)} alerts in Kafka"
+        )
     return {
         **quantiles(whole),
         "measured": len(whole),

@@ -125,10 +125,10 @@ class Dispatcher:
         self._proceed([])
 
     def _observe_latency(self, intent: Intent) -> None:
-        """Of what is told for the first time."""
+        """Of what fires and is told for the first time; an end may wait for its group's interval."""
         now_ms = self._clock.now_ms()
         for alert in intent.message.alerts:
-            if alert.news and alert.sample_time_ms:
+            if alert.news and alert.sample_time_ms and alert.status == "firing":
                 LATENCY.observe(max(0, now_ms - alert.sample_time_ms) / 1000)
 
     def _observe_state(self) -> None:

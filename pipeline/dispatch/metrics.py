@@ -30,7 +30,7 @@ ATTEMPTS_FAILED = Counter(
 )
 LATENCY = Histogram(
     "watchkeeper_notification_latency_seconds",
-    "From the sample that changed an alert's state to the request that tells it; at speed 1.",
+    "From the sample that made an alert fire to the request that tells it; at speed 1.",
     buckets=(
         0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
     ),
