@@ -101,10 +101,10 @@ def up(
       watchkeeper up
       watchkeeper up --speed 60 --nodes 5       an hour of the fleet in a minute
     """
-    from pipeline.local import up as local_up
+    from pipeline.local.up import run
 
     settings = settings_of(context)
-    sys.exit(local_up.run(settings, speed=speed, history=history, nodes=nodes, plain=plain))
+    sys.exit(run(settings, speed=speed, history=history, nodes=nodes, plain=plain))
 
 
 @main.command()
@@ -115,18 +115,18 @@ def check(context: click.Context, as_json: bool) -> None:
 
     Starts nothing. Exit code 0 if all is well, 1 if there are problems.
     """
-    from pipeline.local import check as local_check
+    from pipeline.local.check import run
 
-    sys.exit(local_check.run(settings_of(context), as_json=as_json))
+    sys.exit(run(settings_of(context), as_json=as_json))
 
 
 @main.command()
 @click.pass_context
 def kafka(context: click.Context) -> None:
     """Run a local Kafka broker: format, start, create the topics, wait for Ctrl-C."""
-    from pipeline.local import kafka as local_kafka
+    from pipeline.local.kafka import run
 
-    sys.exit(local_kafka.run(settings_of(context)))
+    sys.exit(run(settings_of(context)))
 
 
 @main.group(invoke_without_command=True)
@@ -179,33 +179,33 @@ def fault(
 @click.pass_context
 def collect(context: click.Context) -> None:
     """Scrape targets, follow WebSocket feeds, probe health; put frames into Kafka."""
-    from pipeline.collect import main as collector
+    from pipeline.collect.main import run
 
-    sys.exit(collector.run(settings_of(context)))
+    sys.exit(run(settings_of(context)))
 
 
 @main.command()
 @click.pass_context
 def worker(context: click.Context) -> None:
     """Score every sample and evaluate the rules. Start more of them to share the partitions."""
-    from pipeline.stream import main as stream
+    from pipeline.stream.main import run
 
-    sys.exit(stream.run(settings_of(context)))
+    sys.exit(run(settings_of(context)))
 
 
 @main.command()
 @click.pass_context
 def dispatch(context: click.Context) -> None:
     """Take alerts from Kafka and over Alertmanager's API v2, group them, notify receivers."""
-    from pipeline.dispatch import main as dispatcher
+    from pipeline.dispatch.main import run
 
-    sys.exit(dispatcher.run(settings_of(context)))
+    sys.exit(run(settings_of(context)))
 
 
 @main.command()
 @click.pass_context
 def export(context: click.Context) -> None:
     """Expose anomaly scores and alert states to Prometheus."""
-    from pipeline.export import main as exporter
+    from pipeline.export.main import run
 
-    sys.exit(exporter.run(settings_of(context)))
+    sys.exit(run(settings_of(context)))

@@ -125,7 +125,7 @@ class Dispatcher:
         self._proceed([])
 
     def _observe_latency(self, intent: Intent) -> None:
-        """Of what fires and is told for the first time; an end may wait for its group's interval."""
+        """Of what newly fires; an end may have waited for its group's interval."""
         now_ms = self._clock.now_ms()
         for alert in intent.message.alerts:
             if alert.news and alert.sample_time_ms and alert.status == "firing":
