@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from pipeline.local.kafka import LocalKafka
+from pipeline.local.kafka_jars import cache_folder, java, kafka_jars
 from pipeline.local.problems import MissingError
 from pipeline.local.topics import ensure_topics
 from pipeline.settings import KafkaSettings, Settings
@@ -73,6 +74,16 @@ class ProgramFinder:
             left_out(f"{name} is not installed")
         assert found is not None
         return found
+
+
+@pytest.fixture(scope="session")
+def jars() -> None:
+    """Kafka's jars are there, so that a `watchkeeper up` can start; fetched at the first use."""
+    try:
+        java()
+        kafka_jars(cache_folder(os.environ), lambda _line: None)
+    except MissingError as error:
+        left_out(str(error))
 
 
 @pytest.fixture(scope="session")
