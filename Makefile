@@ -29,6 +29,8 @@ lock: .venv/dev  ## Pin the newest versions that fit pyproject.toml
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o requirements/dev.lock
 	@$(BIN)/uv pip compile pyproject.toml --extra local --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header -q -c requirements/dev.lock -o requirements/up.lock
+	@grep -m1 -oE '^uv==[0-9.]+' requirements/dev.lock | $(BIN)/uv pip compile - --universal --no-annotate \
+		--python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o requirements/uv.lock
 
 parts:  ## The real programs that tests run against (installed from Debian when root)
 	@sh tests/parts.sh
@@ -41,13 +43,11 @@ clean:  ## Remove the virtual environment and the data folder
 	@touch $@
 
 .venv/up: .venv/python requirements/up.lock pyproject.toml
-	@echo "Installing the pinned packages into .venv (a minute or two, once) ..."
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/up.lock
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@echo "Installing the pinned packages into .venv (once) ..."
+	@sh deploy/install.sh requirements/up.lock
 	@touch $@
 
 .venv/dev: .venv/python requirements/dev.lock pyproject.toml
 	@echo "Installing the pinned packages and the tools of development into .venv (once) ..."
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@sh deploy/install.sh requirements/dev.lock
 	@touch $@ .venv/up

@@ -1,0 +1,10 @@
+#!/bin/sh
+# Install what the lock file $1 pins, and this project, into .venv. uv does it in seconds; where it
+# can't (a registry that only pip is set up for), pip does it in a minute or two.
+set -eu
+lock=$1
+pip() { .venv/bin/python -m pip install -q --disable-pip-version-check "$@"; }
+[ -x .venv/bin/uv ] || pip --require-hashes -r requirements/uv.lock
+.venv/bin/uv pip install -q --python .venv/bin/python --require-hashes -r "$lock" ||
+    pip --require-hashes -r "$lock"
+pip --no-deps -e .
