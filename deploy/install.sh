@@ -3,8 +3,13 @@
 # can't (a registry that only pip is set up for), pip does it in a minute or two.
 set -eu
 lock=$1
-pip() { .venv/bin/python -m pip install -q --disable-pip-version-check "$@"; }
+python=.venv/bin/python
+pip() { $python -m pip install -q --disable-pip-version-check "$@"; }
+uv() { .venv/bin/uv pip install -q --python $python "$@"; }
 [ -x .venv/bin/uv ] || pip --require-hashes -r requirements/uv.lock
-.venv/bin/uv pip install -q --python .venv/bin/python --require-hashes -r "$lock" ||
+if uv --require-hashes -r "$lock"; then
+    uv --no-deps -e .
+else
     pip --require-hashes -r "$lock"
-pip --no-deps -e .
+    pip --no-deps -e .
+fi

@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.."
 bin=.venv/bin
 step() { echo "check: $1"; shift; "$@"; }
 
-step "format" $bin/ruff format --check -q pipeline tests benchmarks grafana
-step "lint" $bin/ruff check -q pipeline tests benchmarks grafana
+step "format" $bin/ruff format --check -q pipeline tests benchmarks
+step "lint" $bin/ruff check -q pipeline tests benchmarks
 step "types" $bin/mypy
 step "layers" $bin/lint-imports --no-logo
 step "dead code" $bin/vulture
