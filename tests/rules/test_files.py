@@ -171,6 +171,22 @@ def test_long_values_are_cut_in_messages() -> None:
     assert problem.endswith(", in " + ("x + " * 20)[:79] + "…")
 
 
+def test_an_expression_of_80_characters_is_shown_whole() -> None:
+    exact = "x + " * 19 + "ab ("
+    (problem,) = read(in_group(f"{{alert: A, expr: '{exact}'}}"))
+    assert problem.endswith(f", in {exact}")
+    (problem,) = read(in_group(f"{{alert: A, expr: 'a{exact}'}}"))
+    assert problem.endswith(f", in a{exact[:78]}…")
+
+
+def test_50_levels_of_nesting_are_read_and_51_are_not() -> None:
+    """The outermost mapping is the first level; what stands side by side is on one level."""
+    refused = ["r.yml: expected at most 50 levels of nesting, got more"]
+    assert read("groups: " + "[" * 49 + "]" * 49) != refused
+    assert read("groups: " + "[" * 50 + "]" * 50) == refused
+    assert read(f"groups: [{'[], ' * 60}]") != refused
+
+
 def test_an_expression_that_is_not_promql_is_shown() -> None:
     (problem,) = read(in_group("{alert: A, expr: 'up =='}"))
     assert problem.startswith("r.yml:4: groups[0].rules[0].expr: ")

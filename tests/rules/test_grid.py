@@ -91,6 +91,12 @@ def test_spans_side_by_side_have_each_instant_once(offset_ns: Callable[[int], No
     assert found == [4, 14, 24]
 
 
+def test_the_phase_is_counted_in_nanoseconds(offset_ns: Callable[[int], None]) -> None:
+    """One nanosecond less than an interval of a minute is stamped as 59,999 ms."""
+    offset_ns(59_999_999_999)
+    assert Grid(group(60_000), 1000, "3").instants(0, 120_000).tolist() == [59_999, 119_999]
+
+
 def test_a_group_without_an_interval_takes_the_default(offset_ns: Callable[[int], None]) -> None:
     offset_ns(0)
     assert Grid(group(), 60_000, "3").instants(0, 120_000).tolist() == [60_000, 120_000]
