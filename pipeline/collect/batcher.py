@@ -41,6 +41,8 @@ class _Lane:
 
     def __init__(self) -> None:
         self.waiting: deque[tuple[Target, Frame] | Tick] = deque()
+        self.ticks = 0
+        """How many of those are ticks."""
         self.bytes = 0
         self.filled = asyncio.Event()
         self.full = asyncio.Event()
@@ -118,7 +120,9 @@ class Batcher:
                 time_ms = max(min([now_ms, *lane.holds]), now_ms - MAX_HOLD_MS)
                 if lane.waiting and isinstance(lane.waiting[-1], Tick):
                     lane.waiting.pop()
+                    lane.ticks -= 1
                 lane.waiting.append(Tick(self._name, time_ms))
+                lane.ticks += 1
                 lane.idle.clear()
                 lane.filled.set()
 
@@ -137,21 +141,35 @@ class Batcher:
                 lane.idle.set()
 
     async def _send_some(self, partition: int, lane: _Lane) -> None:
-        """Send what fits one record, or the tick that is next."""
-        if lane.waiting and isinstance(lane.waiting[0], Tick):
-            tick = lane.waiting.popleft()
-            assert isinstance(tick, Tick)
-            await self._deliver(self._telemetry, partition, None, encode_tick(tick))
-            return
+        """Send what fits one record, or the last tick if that is next.
+
+        A tick before another one is left out: the later one says the same. So a lane that has
+        fallen behind catches up with full records.
+        """
         batch: list[tuple[Target, Frame]] = []
         size = 0
-        while lane.waiting and not isinstance(lane.waiting[0], Tick) and size < self._batch_bytes:
-            taken = lane.waiting.popleft()
-            assert not isinstance(taken, Tick)
-            batch.append(taken)
-            size += _size(taken[1])
-        if not batch:
-            return
+        while lane.waiting and size < self._batch_bytes:
+            taken = lane.waiting[0]
+            if not isinstance(taken, Tick):
+                batch.append(taken)
+                size += _size(taken[1])
+            elif lane.ticks == 1:
+                break
+            else:
+                lane.ticks -= 1
+            lane.waiting.popleft()
+        if batch:
+            await self._send_frames(partition, lane, batch)
+        elif lane.waiting:
+            tick = lane.waiting.popleft()
+            assert isinstance(tick, Tick)
+            lane.ticks -= 1
+            await self._deliver(self._telemetry, partition, None, encode_tick(tick))
+
+    async def _send_frames(
+        self, partition: int, lane: _Lane, batch: list[tuple[Target, Frame]]
+    ) -> None:
+        size = sum(_size(frame) for _, frame in batch)
         self._count(lane, -size)
         for _, frame in batch:
             dictionary = self._unsent.needed_by(frame)

@@ -15,7 +15,7 @@ from pipeline.collect.frames import FrameBuilder
 from pipeline.collect.naming import SeriesNaming
 from pipeline.ingest.readings import Readings
 from pipeline.model import FrameBatch, Series, SeriesDictionary, Target, Tick, partition_of
-from pipeline.settings import CollectSettings, KafkaSettings, Settings
+from pipeline.settings import ClockSettings, CollectSettings, KafkaSettings, Settings
 from tests.collect.recording import RecordingProducer
 
 SETTINGS = Settings(kafka=KafkaSettings(partitions=2), collect=CollectSettings(batch_ms=1))
@@ -129,6 +129,34 @@ async def test_a_tick_waits_for_a_scrape_under_way_but_not_for_long(
     assert producer.ticks(partition_of("a", 2))[0] == began_ms
     held_ms = producer.ticks(partition_of("d", 2))[0]
     assert began_ms - MAX_HOLD_MS <= held_ms <= now_ms - MAX_HOLD_MS
+
+
+async def test_a_partition_that_fell_behind_gets_full_records_and_only_the_last_tick(
+    producer: RecordingProducer,
+) -> None:
+    source, partition = Source("a"), partition_of("a", 2)
+    producer.available = False
+    ten_ticks_a_second = Clock(ClockSettings(speed=10.0))
+    batcher = Batcher(producer, SETTINGS, ten_ticks_a_second, "me")
+    task = asyncio.create_task(batcher.run())
+    async with asyncio.timeout(10):
+        for time_ms in range(4):
+            source.put(batcher, time_ms)
+            while batcher._lanes[partition].ticks <= time_ms:  # noqa: ASYNC110 - nobody is told
+                await asyncio.sleep(0.01)
+        producer.available = True
+        await batcher.flush()
+    task.cancel()
+    await asyncio.wait([task])
+
+    sent = [record for _, of, record in producer.sent if of == partition]
+    records = [record for record in sent if not isinstance(record, SeriesDictionary)]
+    first, behind, tick = records[:3]
+    assert isinstance(first, FrameBatch)  # it was under way when the others came
+    assert first.times_ms.tolist() == [0]
+    assert isinstance(behind, FrameBatch)
+    assert behind.times_ms.tolist() == [1, 2, 3]
+    assert isinstance(tick, Tick)
 
 
 async def test_nothing_is_lost_or_reordered_while_the_broker_is_away_for_a_moment(
