@@ -242,8 +242,12 @@ class Worker:
         log.warning(
             fields(event="rejected", topic=topic, partition=number, reason=reason, detail=detail)
         )
-        headers = (("reason", reason.encode()), ("detail", detail.encode()))
-        return Record(f"{topic}.rejected", number, value, headers=headers)
+        headers = (
+            ("reason", reason.encode()),
+            ("detail", detail.encode()),
+            ("partition", str(number).encode()),
+        )
+        return Record(f"{topic}.rejected", 0, value, headers=headers)
 
     def _count_frames(self, partition: Partition) -> None:
         counts = partition.take_counts()

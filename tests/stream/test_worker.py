@@ -104,11 +104,13 @@ async def test_what_cannot_be_processed_is_rejected_with_its_reason(
     kafka, new_worker, value, reason
 ):
     worker = new_worker()
-    await worker.on_telemetry(0, 0, value)
+    await worker.on_telemetry(2, 0, value)
     (rejected,) = kafka.of("telemetry.rejected")
     assert rejected.value == value
     assert rejected.headers[0] == ("reason", reason)
-    await worker.on_telemetry(0, 1, frames(frame("a", 1, 11.0)))
+    assert rejected.headers[2] == ("partition", b"2")
+    assert rejected.partition == 0, "the topic has one"
+    await worker.on_telemetry(2, 1, frames(frame("a", 1, 11.0)))
     assert len(kafka.of("alerts")) == 2, "the next record is processed as ever"
 
 

@@ -1,0 +1,79 @@
+"""Dictionaries, replay and delivery against a real broker."""
+
+import asyncio
+import contextlib
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from fleet import dictionary
+
+from pipeline.codec import dictionary_key, encode_dictionary
+from pipeline.settings import Settings
+from pipeline.stream.delivery import KafkaDelivery, Record
+from pipeline.stream.dictionaries import Dictionaries
+from pipeline.stream.restore import KafkaReplay
+
+pytestmark = pytest.mark.parts
+
+
+@contextlib.asynccontextmanager
+async def started(service):
+    await service.start()
+    try:
+        yield service
+    finally:
+        await service.stop()
+
+
+def delivery(settings: Settings) -> KafkaDelivery:
+    return KafkaDelivery(list(settings.brokers), settings.kafka.topic_prefix)
+
+
+def named(instance: str) -> Record:
+    known = dictionary(instance)
+    return Record("series", 0, encode_dictionary(known), dictionary_key(known.id))
+
+
+async def test_a_dictionary_is_found_whether_it_came_before_or_after_the_start(kafka_settings):
+    brokers = list(kafka_settings.brokers)
+    async with started(delivery(kafka_settings)) as deliver:
+        await deliver([named("a"), Record("series", 0, b"rubbish", b"key")])
+        async with started(Dictionaries(brokers, kafka_settings.topic("series"))) as known:
+            assert await known.find(dictionary("a").id) == dictionary("a")
+            assert await known.find(dictionary("b").id) is None
+            await deliver([named("b")])
+            assert await known.find(dictionary("b").id) == dictionary("b")
+
+
+async def test_a_replay_gives_what_lies_before_the_offset_oldest_first(kafka_settings):
+    brokers, prefix = list(kafka_settings.brokers), kafka_settings.kafka.topic_prefix
+    seen: list[bytes] = []
+
+    async def note(value: bytes) -> None:
+        seen.append(value)
+
+    async with started(delivery(kafka_settings)) as deliver:
+        await deliver([Record("telemetry", 2, b"%d" % i) for i in range(5)])
+    assert await KafkaReplay(brokers, prefix, 600.0)("telemetry", 2, 3, note) == 3
+    assert seen == [b"0", b"1", b"2"]
+    assert await KafkaReplay(brokers, prefix, 600.0)("telemetry", 1, 0, note) == 0
+    assert await KafkaReplay(brokers, prefix, 0.0)("telemetry", 2, 5, note) == 0
+
+
+async def test_records_are_delivered_in_order_with_key_and_headers(kafka_settings):
+    async with started(delivery(kafka_settings)) as deliver:
+        await deliver([])
+        await deliver(
+            [
+                Record("telemetry.rejected", 0, b"x", headers=(("reason", b"kind"),)),
+                Record("telemetry.rejected", 0, b"y", key=b"k"),
+            ]
+        )
+    consumer = AIOKafkaConsumer(bootstrap_servers=list(kafka_settings.brokers))
+    async with started(consumer):
+        place = TopicPartition(kafka_settings.topic("telemetry.rejected"), 0)
+        consumer.assign([place])
+        await consumer.seek_to_beginning(place)
+        first, second = [await asyncio.wait_for(consumer.getone(), 20) for _ in range(2)]
+    assert (first.value, list(first.headers)) == (b"x", [("reason", b"kind")])
+    assert (second.value, second.key) == (b"y", b"k")
