@@ -79,5 +79,5 @@ class Fleetwide:
             self._resend_at_ms = lowest + self._resend_ms
         elif lowest >= self._resend_at_ms:
             self._resend_at_ms = lowest + self._resend_ms
-            step.alerts += [a for a in self.verdicts.active(lowest) if a.state == "firing"]
+            step.alerts += self.verdicts.firing(lowest)
         return step

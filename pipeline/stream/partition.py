@@ -127,7 +127,7 @@ class Partition:
             self._resend_at_ms = now + self._settings.resend_ms
         elif now >= self._resend_at_ms:
             self._resend_at_ms = now + self._settings.resend_ms
-            step.alerts += [a for a in self.verdicts.active(now) if a.state == "firing"]
+            step.alerts += self.verdicts.firing(now)
         step.marks = [Evaluated(self._settings.worker, self.number, now)]
         return step
 

@@ -110,9 +110,17 @@ class Verdicts:
 
     def active(self, time_ms: int) -> list[Alert]:
         """Every pending and firing alert, as a report of now."""
+        return self._active(time_ms, ("pending", "firing"))
+
+    def firing(self, time_ms: int) -> list[Alert]:
+        """Every firing alert, as a report of now."""
+        return self._active(time_ms, ("firing",))
+
+    def _active(self, time_ms: int, states: tuple[str, ...]) -> list[Alert]:
         return [
             report_active(alert, self._expander, time_ms, self._valid_for_ms)
             for alert in self._table.active(time_ms)
+            if alert.state in states
         ]
 
     def _reports(self, outcome: Outcome, *, on_grid: bool) -> list[Alert]:
