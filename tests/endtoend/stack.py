@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from http.client import HTTPException
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 from urllib.error import URLError
@@ -146,7 +147,7 @@ class Stack:
         return "\n".join(f"--- {file.name}\n{end_of_log(file)}" for file in files)
 
     def wait_for_targets(self) -> None:
-        """Wait until every process answers and the worker has seen each target's `up`."""
+        """Wait until every process answers, every target is up, and the worker keeps up."""
         self.until(self._watching, "all targets are watched", _START_WITHIN)
 
     def _watching(self) -> bool:
@@ -249,6 +250,12 @@ def running_stack(
 def metric(address: str, name: str, **labels: str) -> float:
     """The sum of a metric of `/metrics`; 0 while there is none."""
     return _total(f"http://{address}/metrics", name, labels)
+
+
+def lowest(address: str, name: str) -> float:
+    """The lowest of a metric's values; infinity while there is none."""
+    samples = read_samples(_ask(Request(f"http://{address}/metrics")).decode())
+    return min((value for (own, _), value in samples.items() if own == name), default=inf)
 
 
 def fleet_metric(address: str, name: str, **labels: str) -> float:
