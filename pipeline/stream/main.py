@@ -14,7 +14,7 @@ import faust
 from faust.types import TP
 
 from pipeline.api.http import ListenError, Server, serve, split_address
-from pipeline.detect.table import compile_detector, default_detector
+from pipeline.detect.table import default_detector
 from pipeline.model import Alert, partition_of
 from pipeline.promql.plan import Plan
 from pipeline.rules.document import Severity
@@ -25,6 +25,7 @@ from pipeline.settings import Settings
 from pipeline.stream import metrics
 from pipeline.stream.api import alerts_app
 from pipeline.stream.app import build_app
+from pipeline.stream.compiling import compile_kernels
 from pipeline.stream.delivery import KafkaDelivery
 from pipeline.stream.dictionaries import Dictionaries
 from pipeline.stream.fleetwide import Fleetwide
@@ -91,7 +92,6 @@ def build_worker(
     owned = owned_rules(groups, settings)
     plans: dict[int, Sequence[Plan]] = {owner: rules.plans for owner, rules in owned.items()}
     detector = default_detector(settings.detect)
-    compile_detector(detector)
     exclude = frozenset(settings.detect.exclude)
     shared = PartitionSettings(
         worker=settings.worker.name or socket.gethostname(),
@@ -108,6 +108,7 @@ def build_worker(
         rules = owned.get(number)
         return None if rules is None else Fleetwide(Verdicts(rules, settings), count, resend_ms)
 
+    compile_kernels(new_partition(0), local)
     return Worker(new_partition, new_fleetwide, count, delivery, dictionaries.find, replay)
 
 
@@ -177,9 +178,9 @@ def _observe(app: faust.App, worker: Worker, settings: Settings) -> None:
 
     for topic, number, lag in worker.lags(end):
         metrics.LAG.labels(topic, number).set(lag)
-    active = worker.active_alerts()
+    active = worker.alert_counts()
     for state in ("pending", "firing"):
-        metrics.ACTIVE_ALERTS.labels(state).set(sum(alert.state == state for alert in active))
+        metrics.ACTIVE_ALERTS.labels(state).set(active[state])
 
 
 def _alerting(group: RuleGroup) -> list[AlertingRule]:

@@ -1,12 +1,12 @@
 """Recent records of a partition read again, so that a worker that is given it knows what it needs.
 
-The windows, the detectors and the alerts of a partition are rebuilt from the last
-`worker.replay` seconds of its own records: the same steps over the same bytes.
+Windows, detectors and alerts of a partition are rebuilt from the `worker.replay` seconds of its own
+records before the one at which it goes on: the same steps over the same bytes. However long nobody
+owned the partition, that is what its last owner knew.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -25,7 +25,7 @@ class KafkaReplay:
     async def __call__(
         self, topic: str, partition: int, offset: int, replay: Callable[[bytes], Awaitable[None]]
     ) -> int:
-        """Replay what lies between `wall_seconds` ago and `offset`; how many records that was."""
+        """Replay what lies less than `wall_seconds` before the record at `offset`; how many."""
         place = TopicPartition(self._prefix + topic, partition)
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._brokers,
@@ -36,7 +36,9 @@ class KafkaReplay:
         await consumer.start()
         try:
             consumer.assign([place])
-            since_ms = int((time.time() - self._wall_seconds) * 1000)
+            consumer.seek(place, offset)
+            resumed = await consumer.getone(place)
+            since_ms = resumed.timestamp - int(self._wall_seconds * 1000)
             found = (await consumer.offsets_for_times({place: since_ms}))[place]
             if found is None or found.offset >= offset:
                 return 0

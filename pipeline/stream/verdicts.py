@@ -20,6 +20,10 @@ from pipeline.rules.rule import AlertingRule, RuleGroup
 from pipeline.rules.table import AlertTable
 from pipeline.settings import Settings
 
+TOLD = frozenset({"firing", "resolved"})
+"""The transitions that are sent. A condition that noise makes true and false again can be pending
+at every other frame; nobody is told of that, and `active` has it."""
+
 
 class RuleSet(msgspec.Struct, frozen=True):
     """The alerting rules that are evaluated over the same series, and when."""
@@ -116,6 +120,10 @@ class Verdicts:
         """Every firing alert, as a report of now."""
         return self._active(time_ms, ("firing",))
 
+    def counts(self, time_ms: int) -> Counter[str]:
+        """How many alerts are pending and firing, without rendering them."""
+        return Counter(alert.state for alert in self._table.active(time_ms))
+
     def _active(self, time_ms: int, states: tuple[str, ...]) -> list[Alert]:
         return [
             report_active(alert, self._expander, time_ms, self._valid_for_ms)
@@ -133,4 +141,5 @@ class Verdicts:
         return [
             report_transition(transition, self._expander, self._valid_for_ms)
             for transition in transitions
+            if transition.kind in TOLD
         ]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 from aiokafka.errors import KafkaError
@@ -21,6 +22,7 @@ from pipeline.stream.delivery import Deliver, Record
 from pipeline.stream.fleetwide import Fleetwide
 from pipeline.stream.partition import Partition
 from pipeline.stream.step import Step
+from pipeline.stream.verdicts import Verdicts
 
 log = logging.getLogger(__name__)
 
@@ -84,14 +86,22 @@ class Worker:
 
     def active_alerts(self) -> list[Alert]:
         """Every pending and firing alert of the partitions here, as of their watermarks."""
-        alerts: list[Alert] = []
+        return [
+            alert for verdicts, time_ms in self._verdicts() for alert in verdicts.active(time_ms)
+        ]
+
+    def alert_counts(self) -> Counter[str]:
+        """How many of them there are, by state."""
+        return sum((v.counts(time_ms) for v, time_ms in self._verdicts()), Counter())
+
+    def _verdicts(self) -> Iterator[tuple[Verdicts, int]]:
+        """All verdicts here, each with its time; those that have none yet are left out."""
         for local in self.partitions.values():
             if local.watermark_ms is not None:
-                alerts += local.verdicts.active(local.watermark_ms)
+                yield local.verdicts, local.watermark_ms
         for fleetwide in self.fleetwide.values():
             if fleetwide.time_ms is not None:
-                alerts += fleetwide.verdicts.active(fleetwide.time_ms)
-        return alerts
+                yield fleetwide.verdicts, fleetwide.time_ms
 
     async def on_telemetry(self, number: int, offset: int, value: bytes) -> None:
         """One record of `telemetry`; on return all that it caused is acknowledged."""

@@ -56,8 +56,7 @@ async def test_a_replay_gives_what_lies_before_the_offset_oldest_first(kafka_set
         await deliver([Record("telemetry", 2, b"%d" % i) for i in range(5)])
     assert await KafkaReplay(brokers, prefix, 600.0)("telemetry", 2, 3, note) == 3
     assert seen == [b"0", b"1", b"2"]
-    assert await KafkaReplay(brokers, prefix, 600.0)("telemetry", 1, 0, note) == 0
-    assert await KafkaReplay(brokers, prefix, 0.0)("telemetry", 2, 5, note) == 0
+    assert await KafkaReplay(brokers, prefix, 600.0)("telemetry", 2, 0, note) == 0
 
 
 async def test_records_are_delivered_in_order_with_key_and_headers(kafka_settings):

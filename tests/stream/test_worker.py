@@ -75,8 +75,8 @@ def frames(*given) -> bytes:
 async def test_alerts_reach_their_topic_and_forwarded_frames_their_owner(kafka, new_worker):
     worker = new_worker()
     await worker.on_telemetry(1, 0, frames(frame("a", 1, 11.0)))
-    names = {dict(decode_alert(r.value).labels)["alertname"] for r in kafka.of("alerts")}
-    assert names == {"TooMuch", "TooLong"}
+    names = [dict(decode_alert(r.value).labels)["alertname"] for r in kafka.of("alerts")]
+    assert names == ["TooMuch"]
     assert [record.partition for record in kafka.of("signals")] == [3]
     assert isinstance(decode_signal(kafka.of("signals")[0].value), FrameBatch)
     (reduced,) = kafka.of("series")
@@ -111,7 +111,7 @@ async def test_what_cannot_be_processed_is_rejected_with_its_reason(
     assert rejected.headers[2] == ("partition", b"2")
     assert rejected.partition == 0, "the topic has one"
     await worker.on_telemetry(2, 1, frames(frame("a", 1, 11.0)))
-    assert len(kafka.of("alerts")) == 2, "the next record is processed as ever"
+    assert len(kafka.of("alerts")) == 1, "the next record is processed as ever"
 
 
 async def test_a_rejected_signal_disturbs_nothing(kafka, new_worker):
