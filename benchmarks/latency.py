@@ -26,6 +26,7 @@ import time
 from pathlib import Path
 
 import machine
+import msgspec
 import numpy as np
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -41,7 +42,7 @@ from pipeline.model import FrameBatch
 from pipeline.settings import Settings
 
 TARGETS, FRAMES_A_SECOND, ALERTS_A_SECOND = 200, 1000, 20
-WARM_UP_S, RESOLVE_AFTER_S = 8, 5
+WARM_UP_S, RESOLVE_AFTER_S = 15, 5
 LIMIT, OVER = 1000.0, 5000.0
 
 _RULES = f"""\
@@ -98,7 +99,7 @@ class Breaches:
 
 
 async def offer_load(
-    settings: Settings, hosts: Hosts, breaches: Breaches, seconds: float
+    settings: Settings, hosts: Hosts, breaches: Breaches, seconds: float, rate: int
 ) -> tuple[float, int]:
     """Send frames at the set rate for `seconds`; the rate that was reached, and frames sent."""
     clock = Clock(settings.clock)
@@ -116,7 +117,7 @@ async def offer_load(
     broken = sent = 0
     values = hosts.next_second()
     while (elapsed := time.monotonic() - start) < seconds:
-        due = int(elapsed * FRAMES_A_SECOND)
+        due = int(elapsed * rate)
         while sent < due:
             target = sent % TARGETS
             if target == 0:
@@ -199,7 +200,7 @@ def quantiles(values: list[float]) -> dict[str, float]:
     }
 
 
-async def measure(stack: Stack, seconds: float) -> dict[str, object]:
+async def measure(stack: Stack, seconds: float, rate: int) -> dict[str, object]:
     breaches = Breaches()
     app = web.Application()
     app.router.add_post("/", breaches.notify)
@@ -214,7 +215,7 @@ async def measure(stack: Stack, seconds: float) -> dict[str, object]:
         [sys.executable, "-c", _CANARY, str(seconds)], stdout=subprocess.PIPE, text=True
     )
     before = [worker.cpu_seconds(), dispatcher.cpu_seconds()]
-    reached, sent = await offer_load(stack.settings, hosts, breaches, seconds)
+    reached, sent = await offer_load(stack.settings, hosts, breaches, seconds, rate)
     used = [worker.cpu_seconds() - before[0], dispatcher.cpu_seconds() - before[1]]
     canary_p99, canary_max = map(float, (canary.communicate()[0] or "0 0").split())
     frames, alerts = await appended(stack.settings, hosts)
@@ -281,10 +282,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--long", action="store_true", help="10 minutes")
     parser.add_argument("--seconds", type=float, default=110.0)
+    parser.add_argument("--rate", type=int, default=FRAMES_A_SECOND, help="frames a second")
+    parser.add_argument("--batch-ms", type=float, help="the collector's setting")
     chosen = parser.parse_args()
     seconds = 600.0 if chosen.long else chosen.seconds
     with running_stack() as stack:
-        result = asyncio.run(measure(stack, seconds))
+        if chosen.batch_ms is not None:
+            collect = msgspec.structs.replace(stack.settings.collect, batch_ms=chosen.batch_ms)
+            stack.settings = msgspec.structs.replace(stack.settings, collect=collect)
+        result = asyncio.run(measure(stack, seconds, chosen.rate))
     result["machine"] = machine.describe()
     if chosen.json:
         print(json.dumps(result))

@@ -22,6 +22,10 @@ _REJECTED = Counter(
 )
 
 
+_POLL_MS = 20
+"""A question for the topic's end waits behind the fetch that is under way for as long as this."""
+
+
 class Dictionaries:
     """All dictionaries by id. `start` returns when the topic has been read to its end."""
 
@@ -39,7 +43,7 @@ class Dictionaries:
             bootstrap_servers=self._brokers,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            fetch_max_wait_ms=100,
+            fetch_max_wait_ms=_POLL_MS,
         )
         await self._consumer.start()
         self._consumer.assign([self._partition])

@@ -6,6 +6,7 @@ This file has the worker's one broad `except`: a record that can't be processed 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import Counter
@@ -62,6 +63,7 @@ class Worker:
         self.partitions: dict[int, Partition] = {}
         self.fleetwide: dict[int, Fleetwide] = {}
         self._processed: dict[tuple[str, int], int] = {}
+        self._scores: asyncio.Future[None] | None = None
         self.fault: Exception | None = None
         """Why no record can be processed any more: whoever runs the worker has to end it."""
 
@@ -163,7 +165,20 @@ class Worker:
             for item in step.rejected
         ]
         await self._deliver(step.dictionary_records())
-        return step.records(number, self._count) + rejected
+        await self._send_scores(step.score_records(number))
+        return step.records(self._count) + rejected
+
+    async def _send_scores(self, records: list[Record]) -> None:
+        """Send scores and go on; those of the record before are awaited first.
+
+        Scores are many and each acknowledgement takes milliseconds. What a crash between can cost
+        is the scores of one record, for those who look at them; rules have seen them.
+        """
+        if not records:
+            return
+        if self._scores is not None:
+            await self._scores
+        self._scores = asyncio.ensure_future(self._deliver(records))
 
     async def _step(self, partition: Partition, record: FrameBatch | Tick) -> Step:
         if isinstance(record, Tick):
@@ -187,7 +202,7 @@ class Worker:
             replayed = await self._replay_signals(fleetwide, number, offset)
             self.fleetwide[number] = fleetwide
             self._log_restored("signals", number, replayed, started)
-        return (await self._signal_step(fleetwide, value)).records(number, self._count)
+        return (await self._signal_step(fleetwide, value)).records(self._count)
 
     async def _signal_step(self, fleetwide: Fleetwide, value: bytes) -> Step:
         signal = decode_signal(value)
