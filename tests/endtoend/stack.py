@@ -23,6 +23,12 @@ import psutil
 
 from pipeline.local.children import end_of_log
 from pipeline.local.snapshot import read_samples, total
+from pipeline.rules.files import load_rules, rule_files
+from pipeline.settings import Settings
+from pipeline.stream.delivery import KafkaDelivery
+from pipeline.stream.dictionaries import Dictionaries
+from pipeline.stream.main import build_worker
+from pipeline.stream.restore import KafkaReplay
 from tests.endtoend.webhook import Labels, Post, Status, WebhookReceiver
 
 REPOSITORY = Path(__file__).parents[2]
@@ -230,6 +236,24 @@ class Stack:
             worker.wait(_STOP_WITHIN)
 
 
+def compile_worker() -> None:
+    """Put the worker's machine code into numba's cache, as after the first start on a machine.
+
+    A cold start takes it half a minute, which at speed 60 is half an hour of records behind.
+    """
+    settings = Settings()
+    groups, _ = load_rules(rule_files(settings.rules.files, ROOT), settings.rules.prometheus)
+    nowhere: list[str] = []
+    build_worker(
+        settings,
+        groups,
+        Dictionaries(nowhere, ""),
+        KafkaDelivery(nowhere, ""),
+        KafkaReplay(nowhere, "", 0.0),
+    )
+
+
+ROOT = Path(__file__).parents[2]
 _PROGRAM = (sys.executable, "-m", "pipeline")
 
 
@@ -238,6 +262,7 @@ def running_stack(
     folder: Path, *, speed: float, nodes: int, more: Mapping[str, str]
 ) -> Iterator[Stack]:
     """A stack that watches its targets; `more` are settings by their variables."""
+    compile_worker()
     with closing(WebhookReceiver()) as receiver:
         stack = Stack(folder, speed, nodes, receiver, dict(more))
         try:
