@@ -1,33 +1,37 @@
 """The Faust application: two agents that hand raw records to the worker, nothing else.
 
-What is set here and why stands in docs/faust.md's table of faults, in short: one record at a time
-(`concurrency` 1), raw bytes in, exactly one yield a record, no tables, no web server, static
-membership and a session time-out of 10 s.
+What is set here and why: one record is stepped at a time (`concurrency` 1: with more, Faust commits
+past work that is under way), raw bytes in (a decode error would end a stream), no tables, no web
+server, static membership and a session time-out of 10 s. A record is acknowledged by hand
+(`noack`), after its effects: left to itself Faust acknowledges it as soon as the next one is asked
+for, even when the agent has failed.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import faust
-from faust.types import TP, StreamT
+from faust.streams import Stream
+from faust.types import TP, EventT, StreamT
 
 from pipeline.settings import Settings
+from pipeline.stream.underway import Effects, UnderWay
 
 SESSION_TIMEOUT_S = 10.0
 
-OnRecord = Callable[[int, int, bytes], Awaitable[None]]
-"""Partition, offset and value of a record; returning means that it may be committed."""
+OnRecord = Callable[[int, int, bytes], Awaitable[Effects | None]]
+"""Partition, offset and value of a record; it may be committed once what is returned is done."""
 
 
 class Handlers(Protocol):
     """What the application calls."""
 
-    async def on_telemetry(self, partition: int, offset: int, value: bytes) -> None: ...
+    async def on_telemetry(self, partition: int, offset: int, value: bytes) -> Effects | None: ...
 
-    async def on_signal(self, partition: int, offset: int, value: bytes) -> None: ...
+    async def on_signal(self, partition: int, offset: int, value: bytes) -> Effects | None: ...
 
     def on_assigned(self, topic: str, partitions: frozenset[int]) -> None: ...
 
@@ -72,11 +76,18 @@ def build_app(settings: Settings, member: str, handlers: Handlers) -> faust.App:
 
 
 def _agent(app: faust.App, topic: str, handle: OnRecord) -> None:
-    async def process(stream: StreamT[bytes]) -> AsyncIterator[None]:
-        async for event in stream.events():
-            message = event.message
-            await handle(message.partition, message.offset, message.value)
-            yield
+    async def process(stream: StreamT[bytes]) -> None:
+        assert isinstance(stream, Stream), "Faust has one kind of stream"
+        by_hand = stream.noack()
+
+        async def acknowledge(event: EventT[bytes]) -> None:
+            await by_hand.ack(event)
+
+        async with UnderWay(acknowledge) as under_way:
+            async for event in by_hand.events():
+                message = event.message
+                effects = await handle(message.partition, message.offset, message.value)
+                await under_way.add(event, effects)
 
     app.agent(
         app.topic(topic, value_serializer="raw", key_serializer="raw"), name=topic, concurrency=1

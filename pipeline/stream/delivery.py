@@ -1,7 +1,7 @@
 """What a step wants sent, and the producer that sends it.
 
-Effects come before commits: `deliver` returns when every record has been acknowledged by all
-in-sync replicas, and only then may the input be committed.
+Effects come before commits: what `deliver` returns is done when every record has been acknowledged
+by all in-sync replicas, and only then may the input be committed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Protocol
 
 import msgspec
 from aiokafka import AIOKafkaProducer
+
+from pipeline.stream.underway import Effects
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -25,9 +27,9 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Deliver(Protocol):
-    """Send `records` in order for each partition; return when all are acknowledged."""
+    """Send `records`, in order for each partition; the future is done when all are acknowledged."""
 
-    async def __call__(self, records: Sequence[Record]) -> None: ...
+    async def __call__(self, records: Sequence[Record]) -> Effects | None: ...
 
 
 class KafkaDelivery:
@@ -52,9 +54,9 @@ class KafkaDelivery:
         if self._producer is not None:
             await self._producer.stop()
 
-    async def __call__(self, records: Sequence[Record]) -> None:
+    async def __call__(self, records: Sequence[Record]) -> Effects | None:
         if not records:
-            return
+            return None
         assert self._producer is not None, "start() comes before the first record"
         waiting = [
             await self._producer.send(
@@ -66,4 +68,4 @@ class KafkaDelivery:
             )
             for record in records
         ]
-        await asyncio.gather(*waiting)
+        return asyncio.gather(*waiting)

@@ -47,19 +47,17 @@ class Step(msgspec.Struct):
             for dictionary in self.dictionaries
         ]
 
-    def score_records(self, partition: int) -> list[Record]:
-        if self.scores is None or not len(self.scores):
-            return []
-        return [Record("signals", partition, encode_scores(self.scores))]
+    def records(self, partition: int, partitions: int) -> list[Record]:
+        """All but dictionaries: alerts first, for they are awaited by people.
 
-    def records(self, partitions: int) -> list[Record]:
-        """All but dictionaries and scores: alerts first, for they are awaited by people.
-
-        A mark goes to every partition of `signals`, after the frames that it vouches for.
+        Scores go to `partition` of `signals`, a mark to every one, after the frames that it vouches
+        for.
         """
         records = [
             Record("alerts", 0, encode_alert(alert), alert_key(alert)) for alert in self.alerts
         ]
+        if self.scores is not None and len(self.scores):
+            records.append(Record("signals", partition, encode_scores(self.scores)))
         records += [
             Record("signals", owner, encode_frames(frames))
             for owner, frames in self.forwarded.items()

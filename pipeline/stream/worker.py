@@ -6,7 +6,6 @@ This file has the worker's one broad `except`: a record that can't be processed 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import Counter
@@ -23,6 +22,7 @@ from pipeline.stream.delivery import Deliver, Record
 from pipeline.stream.fleetwide import Fleetwide
 from pipeline.stream.partition import Partition
 from pipeline.stream.step import Step
+from pipeline.stream.underway import Effects
 from pipeline.stream.verdicts import Verdicts
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,6 @@ class Worker:
         self.partitions: dict[int, Partition] = {}
         self.fleetwide: dict[int, Fleetwide] = {}
         self._processed: dict[tuple[str, int], int] = {}
-        self._scores: asyncio.Future[None] | None = None
         self.fault: Exception | None = None
         """Why no record can be processed any more: whoever runs the worker has to end it."""
 
@@ -105,13 +104,13 @@ class Worker:
             if fleetwide.time_ms is not None:
                 yield fleetwide.verdicts, fleetwide.time_ms
 
-    async def on_telemetry(self, number: int, offset: int, value: bytes) -> None:
-        """One record of `telemetry`; on return all that it caused is acknowledged."""
-        await self._guarded("telemetry", number, offset, value, self._telemetry)
+    async def on_telemetry(self, number: int, offset: int, value: bytes) -> Effects | None:
+        """One record of `telemetry`; what is returned is done when its effects are acknowledged."""
+        return await self._guarded("telemetry", number, offset, value, self._telemetry)
 
-    async def on_signal(self, number: int, offset: int, value: bytes) -> None:
+    async def on_signal(self, number: int, offset: int, value: bytes) -> Effects | None:
         """One record of `signals`; scores are for others and pass by."""
-        await self._guarded("signals", number, offset, value, self._signal)
+        return await self._guarded("signals", number, offset, value, self._signal)
 
     async def _guarded(
         self,
@@ -120,17 +119,24 @@ class Worker:
         offset: int,
         value: bytes,
         handle: Callable[[int, int, bytes], Awaitable[list[Record]]],
-    ) -> None:
+    ) -> Effects | None:
         if offset < self._processed.get((topic, number), 0):
             metrics.REPEATED.labels(topic).inc()
-            return
+            return None
         try:
             records = await self._handled(topic, number, offset, value, handle)
-            await self._deliver(records)
+            effects = await self._deliver(records)
         except KafkaError as error:
             self.fault = error
             raise
         self._processed[topic, number] = offset + 1
+        if effects is not None:
+            effects.add_done_callback(self._note_fault)
+        return effects
+
+    def _note_fault(self, effects: Effects) -> None:
+        if not effects.cancelled() and isinstance(error := effects.exception(), Exception):
+            self.fault = error
 
     async def _handled(
         self,
@@ -164,21 +170,10 @@ class Worker:
             self._reject("telemetry", number, encode_frames([item.frame]), item.reason, item.detail)
             for item in step.rejected
         ]
-        await self._deliver(step.dictionary_records())
-        await self._send_scores(step.score_records(number))
-        return step.records(self._count) + rejected
-
-    async def _send_scores(self, records: list[Record]) -> None:
-        """Send scores and go on; those of the record before are awaited first.
-
-        Scores are many and each acknowledgement takes milliseconds. What a crash between can cost
-        is the scores of one record, for those who look at them; rules have seen them.
-        """
-        if not records:
-            return
-        if self._scores is not None:
-            await self._scores
-        self._scores = asyncio.ensure_future(self._deliver(records))
+        named = await self._deliver(step.dictionary_records())
+        if named is not None:
+            await named
+        return step.records(number, self._count) + rejected
 
     async def _step(self, partition: Partition, record: FrameBatch | Tick) -> Step:
         if isinstance(record, Tick):
@@ -202,7 +197,7 @@ class Worker:
             replayed = await self._replay_signals(fleetwide, number, offset)
             self.fleetwide[number] = fleetwide
             self._log_restored("signals", number, replayed, started)
-        return (await self._signal_step(fleetwide, value)).records(self._count)
+        return (await self._signal_step(fleetwide, value)).records(number, self._count)
 
     async def _signal_step(self, fleetwide: Fleetwide, value: bytes) -> Step:
         signal = decode_signal(value)

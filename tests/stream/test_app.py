@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaProducer
 
 from pipeline.settings import Settings
 from pipeline.stream.app import build_app
+from pipeline.stream.underway import Effects
 
 pytestmark = pytest.mark.parts
 
@@ -18,12 +19,14 @@ class Seen:
 
     def __init__(self) -> None:
         self.records: defaultdict[tuple[str, int], list[bytes]] = defaultdict(list)
+        self.effects: dict[bytes, Effects] = {}
         self.assigned: dict[str, frozenset[int]] = {}
         self.changed = asyncio.Condition()
         self.moved = asyncio.Event()
 
-    async def on_telemetry(self, partition: int, _offset: int, value: bytes) -> None:
+    async def on_telemetry(self, partition: int, _offset: int, value: bytes) -> Effects | None:
         await self._note("telemetry", partition, value)
+        return self.effects.get(value)
 
     async def on_signal(self, partition: int, _offset: int, value: bytes) -> None:
         await self._note("signals", partition, value)
@@ -86,3 +89,15 @@ async def test_a_second_worker_takes_half_of_the_partitions(kafka_settings):
         await asyncio.wait_for(second.until_assigned(2), 60)
         assert first.assigned["telemetry"] | second.assigned["telemetry"] == frozenset(range(4))
         assert first.assigned["telemetry"] == first.assigned["signals"]
+
+
+async def test_what_had_effects_under_way_comes_again_and_what_came_after_it(kafka_settings):
+    await send(kafka_settings, "telemetry", 0, b"t1", b"t2", b"t3")
+    first = Seen()
+    first.effects[b"t2"] = asyncio.get_running_loop().create_future()
+    async with running(kafka_settings, "one", first):
+        await asyncio.wait_for(first.until(3), 60)
+    again = Seen()
+    async with running(kafka_settings, "one", again):
+        await asyncio.wait_for(again.until(2), 60)
+    assert again.records["telemetry", 0] == [b"t2", b"t3"]

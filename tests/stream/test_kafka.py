@@ -37,11 +37,11 @@ def named(instance: str) -> Record:
 async def test_a_dictionary_is_found_whether_it_came_before_or_after_the_start(kafka_settings):
     brokers = list(kafka_settings.brokers)
     async with started(delivery(kafka_settings)) as deliver:
-        await deliver([named("a"), Record("series", 0, b"rubbish", b"key")])
+        await (await deliver([named("a"), Record("series", 0, b"rubbish", b"key")]))
         async with started(Dictionaries(brokers, kafka_settings.topic("series"))) as known:
             assert await known.find(dictionary("a").id) == dictionary("a")
             assert await known.find(dictionary("b").id) is None
-            await deliver([named("b")])
+            await (await deliver([named("b")]))
             assert await known.find(dictionary("b").id) == dictionary("b")
 
 
@@ -53,7 +53,7 @@ async def test_a_replay_gives_what_lies_before_the_offset_oldest_first(kafka_set
         seen.append(value)
 
     async with started(delivery(kafka_settings)) as deliver:
-        await deliver([Record("telemetry", 2, b"%d" % i) for i in range(5)])
+        await (await deliver([Record("telemetry", 2, b"%d" % i) for i in range(5)]))
     assert await KafkaReplay(brokers, prefix, 600.0)("telemetry", 2, 3, note) == 3
     assert seen == [b"0", b"1", b"2"]
     assert await KafkaReplay(brokers, prefix, 600.0)("telemetry", 2, 0, note) == 0
@@ -61,13 +61,14 @@ async def test_a_replay_gives_what_lies_before_the_offset_oldest_first(kafka_set
 
 async def test_records_are_delivered_in_order_with_key_and_headers(kafka_settings):
     async with started(delivery(kafka_settings)) as deliver:
-        await deliver([])
-        await deliver(
+        assert await deliver([]) is None
+        effects = await deliver(
             [
                 Record("telemetry.rejected", 0, b"x", headers=(("reason", b"kind"),)),
                 Record("telemetry.rejected", 0, b"y", key=b"k"),
             ]
         )
+        await effects
     consumer = AIOKafkaConsumer(bootstrap_servers=list(kafka_settings.brokers))
     async with started(consumer):
         place = TopicPartition(kafka_settings.topic("telemetry.rejected"), 0)

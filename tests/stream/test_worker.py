@@ -1,5 +1,6 @@
 """The shell with fakes in the place of Kafka: what is sent, rejected, repeated and restored."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -9,6 +10,7 @@ from fleet import SETTINGS, START_MS, dictionary, fleetwide, frame, partition
 from pipeline.codec import decode_alert, decode_signal, encode_frames, encode_mark, encode_tick
 from pipeline.model import Evaluated, FrameBatch, SeriesDictionary, Tick
 from pipeline.stream.delivery import Record
+from pipeline.stream.underway import Effects
 from pipeline.stream.worker import Worker
 
 PARTITIONS = SETTINGS.kafka.partitions
@@ -21,12 +23,20 @@ class Kafka:
         self.sent: list[Record] = []
         self.dictionaries: dict[int, SeriesDictionary] = {}
         self.past: dict[tuple[str, int], list[bytes]] = {}
-        self.fail = False
+        self.fail = self.fail_later = False
 
-    async def deliver(self, records: Sequence[Record]) -> None:
+    async def deliver(self, records: Sequence[Record]) -> Effects | None:
         if self.fail:
             raise KafkaConnectionError("broker away")
+        if not records:
+            return None
         self.sent += records
+        effects: Effects = asyncio.get_running_loop().create_future()
+        if self.fail_later:
+            effects.set_exception(KafkaConnectionError("broker away"))
+        else:
+            effects.set_result(None)
+        return effects
 
     async def find(self, dictionary_id: int) -> SeriesDictionary | None:
         return self.dictionaries.get(dictionary_id)
@@ -137,6 +147,16 @@ async def test_a_record_whose_outputs_were_not_sent_is_not_taken_as_processed(ka
     assert worker.lags(lambda _topic, _number: 1) == []
     assert isinstance(worker.fault, KafkaConnectionError), "its process must end"
     assert kafka.of("telemetry.rejected") == [], "the record is not at fault"
+
+
+async def test_effects_that_fail_after_they_were_sent_end_the_process_too(kafka, new_worker):
+    worker = new_worker()
+    kafka.fail_later = True
+    effects = await worker.on_telemetry(1, 0, tick(1))
+    with pytest.raises(KafkaConnectionError):
+        await effects
+    await asyncio.sleep(0)
+    assert isinstance(worker.fault, KafkaConnectionError)
 
 
 async def test_a_new_owner_knows_what_was_pending_and_sends_what_fires(kafka, new_worker):
