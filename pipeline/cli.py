@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -209,3 +210,68 @@ def export(context: click.Context) -> None:
     from pipeline.export.main import run
 
     sys.exit(run(settings_of(context)))
+
+
+def _when(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
+    from pipeline.replay.selection import parse_when
+
+    if text is None:
+        return None
+    try:
+        return parse_when(text, int(time.time() * 1000))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@main.command()
+@click.argument("topic", type=click.Choice(["telemetry", "signals", "series", "alerts"]))
+@click.option("--rejected", is_flag=True, help="Put back what was rejected from this topic.")
+@click.option("--from", "since_ms", callback=_when, metavar="TIME", help="RFC 3339, or 2h (ago).")
+@click.option("--to", "until_ms", callback=_when, metavar="TIME", help="The same; left out itself.")
+@click.option(
+    "--reason", "reasons", multiple=True, help="Only what was rejected for this; repeatable."
+)
+@click.option("--again", is_flag=True, help="Rejected records that were put back before, too.")
+@click.option("--dry-run", is_flag=True, help="Count, and send nothing.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object; asks nothing.")
+@click.pass_context
+def replay(
+    context: click.Context,
+    topic: str,
+    rejected: bool,
+    since_ms: int | None,
+    until_ms: int | None,
+    reasons: tuple[str, ...],
+    again: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    r"""Send records of a topic again: what was rejected, or a time range.
+
+    A record goes back to its partition, in order. Rejected records go back once: a second run sends
+    only what was rejected since. Times are those at which Kafka took the records.
+
+    \b
+    Examples:
+      watchkeeper replay telemetry --rejected --dry-run
+      watchkeeper replay telemetry --rejected --reason dictionary
+      watchkeeper replay telemetry --from 2h --to 90m --yes
+    """
+    from pipeline.replay.main import run
+    from pipeline.replay.selection import Request
+
+    if not rejected and (reasons or again):
+        raise click.UsageError("--reason and --again go with --rejected")
+    if not rejected and since_ms is None:
+        raise click.UsageError("expected --from (or --rejected): a whole topic is not sent again")
+    if since_ms is not None and until_ms is not None and since_ms >= until_ms:
+        raise click.UsageError("expected --from to be before --to")
+    settings = settings_of(context)
+    request = Request(topic, rejected, since_ms, until_ms, reasons, again)
+
+    def ask(question: str) -> bool:
+        return yes or as_json or click.confirm(question, err=True)
+
+    sys.exit(run(settings, request, dry_run=dry_run, as_json=as_json, ask=ask))

@@ -1,0 +1,1 @@
+"""Records of a topic sent again: those of a time range, or those that were rejected."""
