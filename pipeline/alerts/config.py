@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 import msgspec
 import yaml
 
-from pipeline.alerts.document import Value, read_document
 from pipeline.alerts.matchers import (
     Matcher,
     compile_pattern,
@@ -20,28 +19,13 @@ from pipeline.alerts.matchers import (
     parse_matchers,
     sort_matchers,
 )
+from pipeline.document import ConfigError, Value, read_document
+from pipeline.secret import Secret
 
 RESOLVE_TIMEOUT_MS = 300_000
 """Of a file that names none."""
 
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-
-
-class ConfigError(ValueError):
-    """A configuration that can't be used; `problems` has one line for each, with its place."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
-
-
-class Secret(msgspec.Struct, frozen=True):
-    """A text that is not shown."""
-
-    value: str
-
-    def __repr__(self) -> str:
-        return "<secret>"
 
 
 class BasicAuth(msgspec.Struct, frozen=True):

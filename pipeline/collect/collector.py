@@ -25,10 +25,10 @@ from pipeline.collect.pool import Pool
 from pipeline.collect.producer import Producer
 from pipeline.collect.scrape_config import ScrapeJob, load_scrape_config
 from pipeline.collect.scraper import Scraper, ScrapeSpec
-from pipeline.collect.static_targets import ConfigError
 from pipeline.collect.status import Status
 from pipeline.collect.targets import Watched
 from pipeline.collect.targets_api import metadata_json, targets_json
+from pipeline.document import ConfigError
 from pipeline.ingest import health, host, ledger
 from pipeline.ingest.readings import Family
 from pipeline.settings import Settings

@@ -27,8 +27,8 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.alerts.document import Value
-from pipeline.collect.static_targets import ConfigError, TargetSources, read_config, read_sources
+from pipeline.collect.static_targets import TargetSources, read_config, read_sources
+from pipeline.document import ConfigError, Value
 from pipeline.ingest.ledger import FEEDS
 
 _SOURCES = ("static_configs", "file_sd_configs")

@@ -14,7 +14,7 @@ from pipeline.api.http import ListenError, serve
 from pipeline.collect.collector import Collector, load_config
 from pipeline.collect.discovery import CollectorConfig
 from pipeline.collect.producer import KafkaProducer
-from pipeline.collect.static_targets import ConfigError
+from pipeline.document import ConfigError
 from pipeline.selfmetrics import configure_logging, fields
 from pipeline.settings import Settings
 

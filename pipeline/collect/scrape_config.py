@@ -11,14 +11,13 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.alerts.document import Value
 from pipeline.collect.relabel import Relabel, RelabelConfig
 from pipeline.collect.static_targets import (
-    ConfigError,
     TargetSources,
     read_config,
     read_sources,
 )
+from pipeline.document import ConfigError, Value
 
 _SECTIONS = (
     "global", "scrape_configs", "rule_files", "alerting", "remote_write", "remote_read",

@@ -7,18 +7,10 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.alerts.document import Value, read_document
+from pipeline.document import ConfigError, Value, read_document
 from pipeline.model import Labels, labels_from
 
 LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
-
-
-class ConfigError(ValueError):
-    """Configuration that can't be used; `problems` has one line for each, with its place."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 class TargetGroup(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from random import Random
 import aiohttp
 
 from pipeline.alerts.board import Board
-from pipeline.alerts.config import Config, ConfigError, load_config
+from pipeline.alerts.config import Config, load_config
 from pipeline.alerts.notification import Integration
 from pipeline.alerts.route import build_routes
 from pipeline.api.http import ListenError, serve
@@ -23,6 +23,7 @@ from pipeline.dispatch.consumer import consume
 from pipeline.dispatch.delivery import Channel
 from pipeline.dispatch.dispatcher import Dispatcher
 from pipeline.dispatch.store import Store, StoreError
+from pipeline.document import ConfigError
 from pipeline.receivers.webhook import Webhook
 from pipeline.selfmetrics import configure_logging, fields
 from pipeline.settings import Settings

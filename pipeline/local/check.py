@@ -7,11 +7,10 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.alerts.config import ConfigError as ReceiverConfigError
 from pipeline.api.http import ListenError, split_address
 from pipeline.collect.collector import load_config
-from pipeline.collect.static_targets import ConfigError as TargetConfigError
 from pipeline.dispatch.main import read_config
+from pipeline.document import ConfigError
 from pipeline.local.problems import EXIT_DONE, EXIT_FAILED
 from pipeline.rules.document import Severity
 from pipeline.rules.files import load_rules, rule_files
@@ -61,7 +60,7 @@ def inspect_configuration(settings: Settings, root: Path) -> Report:
     receivers = 0
     try:
         receivers = len(read_config(settings).receivers)
-    except ReceiverConfigError as error:
+    except ConfigError as error:
         findings += [Finding("receivers", "error", line) for line in error.problems]
     return Report(
         ok=all(finding.severity != "error" for finding in findings),
@@ -89,7 +88,7 @@ def report_text(report: Report) -> str:
 def _targets(settings: Settings) -> list[Finding]:
     try:
         load_config(settings)
-    except TargetConfigError as error:
+    except ConfigError as error:
         return [Finding("targets", "error", line) for line in error.problems]
     return []
 

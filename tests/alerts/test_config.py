@@ -6,11 +6,11 @@ from pipeline.alerts.config import (
     Authorization,
     BasicAuth,
     Config,
-    ConfigError,
     HttpConfig,
-    Secret,
     load_config,
 )
+from pipeline.document import ConfigError
+from pipeline.secret import Secret
 
 WHOLE = """\
 global:

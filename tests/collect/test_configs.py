@@ -7,8 +7,9 @@ import pytest
 from pipeline.collect.collector import load_config
 from pipeline.collect.feeds_config import load_feeds_config
 from pipeline.collect.scrape_config import load_scrape_config
-from pipeline.collect.static_targets import ConfigError, TargetFiles, TargetGroup, TargetSources
+from pipeline.collect.static_targets import TargetFiles, TargetGroup, TargetSources
 from pipeline.collect.targets import feed_targets, health_targets, scrape_targets
+from pipeline.document import ConfigError
 from pipeline.model import Target
 from pipeline.settings import CollectSettings, Settings
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.alerts.config import ConfigError
 from pipeline.dispatch.main import read_config
+from pipeline.document import ConfigError
 from pipeline.settings import DispatchSettings, Settings
 
 

@@ -8,10 +8,11 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from pipeline.alerts.config import Authorization, BasicAuth, HttpConfig, Secret, WebhookConfig
+from pipeline.alerts.config import Authorization, BasicAuth, HttpConfig, WebhookConfig
 from pipeline.alerts.notification import AlertInMessage, Message
 from pipeline.receivers.errors import PermanentError, RetryableError
 from pipeline.receivers.webhook import Webhook, format_time, parse_retry_after, render
+from pipeline.secret import Secret
 
 NOW = 1_700_000_000.0
 

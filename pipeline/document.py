@@ -20,6 +20,14 @@ _NULL, _BOOL, _INT = (f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "
 _TRUE = ("true", "yes", "on")
 
 
+class ConfigError(ValueError):
+    """A configuration that can't be used; `problems` has one line for each, with its place."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
 class Value:
     """One node of the document."""
 
