@@ -36,6 +36,16 @@ LAG = Gauge(
 WATERMARK = Gauge(
     "watchkeeper_watermark_timestamp_seconds", "How far event time has come", ["partition"]
 )
+SILENT = Gauge(
+    "watchkeeper_input_silent_seconds",
+    "Wall time since the last tick in a partition of telemetry that is read to its end",
+    ["partition"],
+)
+STALLED = Gauge(
+    "watchkeeper_commits_stalled_seconds",
+    "Wall time for which a partition has had lag while nothing was committed in it",
+    ["topic", "partition"],
+)
 ACTIVE_ALERTS = Gauge("watchkeeper_active_alerts", "Alerts of this worker, by state", ["state"])
 STEP_SECONDS = Histogram(
     "watchkeeper_step_duration_seconds",
