@@ -18,12 +18,16 @@ import numpy as np
 from pipeline.model import ABSENT_BITS, FloatArray, IntArray, Labels, SeriesDictionary
 from pipeline.promql import kernel
 from pipeline.promql.arena import Arena
+from pipeline.promql.memory import WindowMemory
 from pipeline.promql.selection import SelectorIndex, score_labels
 
 LATE_MS = 30_000
 """Kept beyond the history, because the grid is evaluated some time after the newest sample."""
 
 _FIRST_CAPACITY = 16
+_MOST_GROWTH = 4
+_SPARE = 1.5
+"""A window that is full moves to its front if it is at most three quarters full then."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -54,8 +58,7 @@ class WindowStore:
         self.targets: dict[int, StoredTarget] = {}
         self.blocks: IntArray = np.zeros((64, kernel.BLOCK_WIDTH), dtype=np.int64)
         self.maps = Arena(np.int32)
-        self._memory = Arena(np.float64, 1 << 16)
-        self._generation = 0
+        self._memory = WindowMemory()
         self._free = list(range(64))[::-1]
 
     @property
@@ -124,54 +127,53 @@ class WindowStore:
             self._free = list(range(size, 2 * size))[::-1]
         number = self._free.pop()
         self.blocks[number] = 0
-        self.blocks[number, kernel.CAPACITY] = _FIRST_CAPACITY
+        # Not all the same, so that the blocks of a fleet don't grow all at once.
+        self.blocks[number, kernel.CAPACITY] = _FIRST_CAPACITY + number % _FIRST_CAPACITY
         self.blocks[number, kernel.HISTORY] = history_ms + LATE_MS
         return number
 
     def grow(self, number: int) -> None:
-        """Double the capacity of a block."""
-        rows = int(self.blocks[number, kernel.ROWS])
-        self._resize(number, 2 * int(self.blocks[number, kernel.CAPACITY]), rows)
+        """Give a block the capacity for its whole history, going by the pace of its samples."""
+        rows, capacity, count, history_ms = self.blocks[
+            number, [kernel.ROWS, kernel.CAPACITY, kernel.COUNT, kernel.HISTORY]
+        ].tolist()
+        times_ms, _ = self.samples(number)
+        span_ms = int(times_ms[-1] - times_ms[0])
+        wanted = int(_SPARE * history_ms * count / span_ms) if span_ms > 0 else 0
+        grown = min(max(wanted, 3 * capacity // 2), _MOST_GROWTH * capacity)
+        self._resize(number, grown, rows)
 
     def _resize(self, number: int, capacity: int, known: int) -> None:
         """Move a block to a new place with `capacity`; rows from `known` on are absent so far."""
         block = self.blocks[number]
-        rows, count = int(block[kernel.ROWS]), int(block[kernel.COUNT])
-        times = np.zeros(capacity, dtype=np.int64)
-        bits = np.full((capacity, rows), ABSENT_BITS, dtype=np.int64)
-        marks = np.full((rows, kernel.MARKS), -1, dtype=np.int64)
-        block[kernel.BASE] += block[kernel.START]
-        if known:
-            old_times, old_bits, old_marks = self._parts(number, known)
-            window = slice(int(block[kernel.START]), int(block[kernel.START]) + count)
+        rows, count, start = block[[kernel.ROWS, kernel.COUNT, kernel.START]].tolist()
+        old_at, old_size = int(block[kernel.TIMES_AT]), _size(int(block[kernel.CAPACITY]), known)
+        old = self._parts(number, known) if known else None
+        at = self._memory.allocate(_size(capacity, rows))
+        block[kernel.TIMES_AT] = at
+        block[kernel.VALUES_AT] = at + capacity
+        block[kernel.MARKS_AT] = at + capacity * (1 + rows)
+        block[kernel.CAPACITY] = capacity
+        block[kernel.BASE] += start
+        block[kernel.START] = 0
+        times, bits, marks = self._parts(number, rows)
+        bits[:count, known:] = ABSENT_BITS
+        marks[known:] = -1
+        if old is not None:
+            old_times, old_bits, old_marks = old
+            window = slice(start, start + count)
             times[:count] = old_times[window]
             bits[:count, :known] = old_bits[window]
             marks[:known] = old_marks
             marks[known:, kernel.GAP] = block[kernel.BASE] + count - 1
-        block[kernel.START] = 0
-        block[kernel.CAPACITY] = capacity
-        parts = [times, bits.reshape(-1), marks.reshape(-1)]
-        self._memory.store(number, np.concatenate(parts).view(np.float64))
-        if self._memory.generation == self._generation:
-            self._write_place(number)
-            return
-        self._generation = self._memory.generation
-        for target in self.targets.values():
-            for moved in target.blocks.values():
-                self._write_place(moved)
-
-    def _write_place(self, number: int) -> None:
-        block = self.blocks[number]
-        block[kernel.TIMES_AT] = self._memory.at(number)
-        block[kernel.VALUES_AT] = block[kernel.TIMES_AT] + block[kernel.CAPACITY]
-        values = block[kernel.ROWS] * block[kernel.CAPACITY]
-        block[kernel.MARKS_AT] = block[kernel.VALUES_AT] + values
+            self._memory.release(old_at, old_size)
 
     def _parts(self, number: int, rows: int) -> tuple[IntArray, IntArray, IntArray]:
         """Times, values (as bits) [capacity, rows] and marks [rows, 3] of a block; views."""
         capacity = int(self.blocks[number, kernel.CAPACITY])
-        stretch = self._memory.view(number).view(np.int64)
-        times, bits, marks = np.split(stretch, [capacity, capacity * (1 + rows)])
+        at = int(self.blocks[number, kernel.TIMES_AT])
+        part = self._memory.data[at : at + _size(capacity, rows)].view(np.int64)
+        times, bits, marks = np.split(part, [capacity, capacity * (1 + rows)])
         return times, bits.reshape(capacity, rows), marks.reshape(rows, kernel.MARKS)
 
     def drop_target(self, target_id: int) -> None:
@@ -180,7 +182,9 @@ class WindowStore:
         for dictionary_id in target.columns:
             self.maps.release(dictionary_id)
         for number in target.blocks.values():
-            self._memory.release(number)
+            block = self.blocks[number]
+            size = _size(int(block[kernel.CAPACITY]), int(block[kernel.ROWS]))
+            self._memory.release(int(block[kernel.TIMES_AT]), size)
             self._free.append(number)
 
     def newest_ms(self, target_id: int) -> int | None:
@@ -204,9 +208,14 @@ class WindowStore:
         capacity = _FIRST_CAPACITY
         while capacity <= len(times_ms):
             capacity = 2 * capacity
-        self._resize(number, capacity, 0)
+        self._resize(number, capacity, int(block[kernel.ROWS]))
         own_times, own_bits, own_marks = self._parts(number, int(block[kernel.ROWS]))
         own_times[: len(times_ms)] = times_ms
         own_bits[: len(times_ms)] = bits
         own_marks[:] = marks
         block[kernel.COUNT] = len(times_ms)
+
+
+def _size(capacity: int, rows: int) -> int:
+    """Items of a block: a time and the rows' values for each frame, and the rows' marks."""
+    return capacity * (1 + rows) + rows * kernel.MARKS
