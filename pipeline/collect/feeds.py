@@ -18,7 +18,8 @@ from pipeline.collect.outlet import Outlet
 from pipeline.collect.pacing import interval_ms
 from pipeline.collect.status import Status
 from pipeline.collect.targets import Watched
-from pipeline.ingest.ledger import FEEDS, read_message
+from pipeline.ingest.ledger import read_message
+from pipeline.ingest.ledger_feeds import FEEDS
 from pipeline.ingest.readings import PayloadError
 from pipeline.model import Target
 from pipeline.selfmetrics import fields

@@ -4,7 +4,7 @@ The file is YAML, in the style of Prometheus' `scrape_configs`:
 
     websocket_configs:
       - job_name: aurigraph-production
-        feeds: [/ws/metrics, /ws/dashboard]        # of `pipeline.ingest.ledger.FEEDS`
+        feeds: [/ws/metrics, /ws/dashboard]        # of `pipeline.ingest.ledger_feeds.FEEDS`
         scheme: ws                                 # or wss; default ws
         static_configs:
           - targets: ["127.0.0.1:19200"]
@@ -29,7 +29,7 @@ import msgspec
 
 from pipeline.collect.static_targets import TargetSources, read_config, read_sources
 from pipeline.document import ConfigError, Value
-from pipeline.ingest.ledger import FEEDS
+from pipeline.ingest.ledger_feeds import FEEDS
 
 _SOURCES = ("static_configs", "file_sd_configs")
 DEFAULT_INTERVAL_MS, DEFAULT_TIMEOUT_MS = 15_000, 10_000

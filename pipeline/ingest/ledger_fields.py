@@ -6,41 +6,7 @@ so that an instance never has one series from two targets.
 
 from __future__ import annotations
 
-import msgspec
-
-from pipeline.model import SeriesKind
-
-MILLI = 1000.0
-PERCENT = 100.0
-MIB = float(1 << 20)
-"""The platform's "MB": the JVM's mebibytes."""
-GB = 1e9
-MB = 1e6
-
-
-class Field(msgspec.Struct, frozen=True):
-    """One number of a message, or one for each key of an object (`each` is then the label)."""
-
-    path: str
-    """Keys, joined by dots."""
-    name: str
-    help: str
-    kind: SeriesKind = "gauge"
-    times: float = 1.0
-    per: float = 1.0
-    """The number is multiplied by `times` and divided by `per`: both are exact."""
-    labels: tuple[tuple[str, str], ...] = ()
-    each: str = ""
-    yes: str = ""
-    """For a word: this one is 1, any other 0."""
-
-
-class Message(msgspec.Struct, frozen=True):
-    """One type of message. With `label`, it (or each item of its list) names what it is about."""
-
-    fields: tuple[Field, ...]
-    label: str = ""
-    label_key: str = ""
+from pipeline.ingest.ledger_shapes import GB, MB, MIB, MILLI, PERCENT, Field, Message
 
 
 def _quantiles(path: str, name: str, text: str) -> tuple[Field, ...]:
@@ -336,8 +302,8 @@ _DASHBOARD_PERFORMANCE = Message(
 )
 _DASHBOARD_NODES = Message(
     (
-        Field("status.isHealthy", "ledger_peer_healthy", "1 if the peer is healthy."),
-        Field("status.isSynced", "ledger_peer_synced", "1 if the peer is up to date."),
+        Field("status.isHealthy", "ledger_peer_healthy", "1 if the peer is healthy.", yes="true"),
+        Field("status.isSynced", "ledger_peer_synced", "1 if the peer is up to date.", yes="true"),
         Field("performance.transactionsPerSecond", "ledger_peer_tps", "Transactions a second."),
         Field(
             "performance.p99LatencyMs",
