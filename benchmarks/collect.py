@@ -29,6 +29,7 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.api.http import serve
+from pipeline.brokers import connection_of
 from pipeline.collect.collector import Collector, load_config
 from pipeline.collect.metrics import FRAMES, SAMPLES
 from pipeline.collect.producer import KafkaProducer, Producer
@@ -179,7 +180,7 @@ async def with_kafka(seconds: float) -> dict[str, dict[str, float]]:
         )
         await asyncio.to_thread(kafka.start, lambda _line: None)
         settings = Settings(brokers=(kafka.address,), kafka=KafkaSettings())
-        producer = KafkaProducer(settings.brokers)
+        producer = KafkaProducer(connection_of(settings))
         try:
             await asyncio.to_thread(ensure_topics, settings)
             return await measure_all(settings, producer, seconds)

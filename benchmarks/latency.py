@@ -33,6 +33,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from hosts import Hosts
 from stack import HOST_RULES, Process, Stack, running_stack, shared_folder
 
+from pipeline.brokers import connection_of
 from pipeline.clock import Clock
 from pipeline.codec import CodecError, decode_alert, decode_telemetry
 from pipeline.collect.batcher import Batcher
@@ -103,7 +104,7 @@ async def offer_load(
 ) -> tuple[float, int]:
     """Send frames at the set rate for `seconds`; the rate that was reached, and frames sent."""
     clock = Clock(settings.clock)
-    producer = KafkaProducer(settings.brokers)
+    producer = KafkaProducer(connection_of(settings))
     batcher = Batcher(producer, settings, clock, "bench")
     sending = asyncio.create_task(batcher.run())
     rng = np.random.default_rng(5)

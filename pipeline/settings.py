@@ -3,7 +3,8 @@
 Each section of the file is a frozen struct below; a field's default is the setting's default, its
 docstring line the documentation. The environment overrides the file: `WATCHKEEPER_BROKERS` for a
 key at the top level, `WATCHKEEPER_RULES_PROMETHEUS` for `prometheus` in `[rules]`. Lists are
-separated by commas there.
+separated by commas there. A `Secret` comes from the environment alone, or from a file that another
+setting names.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
+
+from pipeline.secret import Secret
 
 ENVIRONMENT_PREFIX = "WATCHKEEPER_"
 
@@ -44,6 +47,17 @@ class KafkaSettings(msgspec.Struct, frozen=True):
     controller_port: Port = 19093
     """Of the local broker; its own port is that of the first of `brokers`."""
     heap_mb: Count = 384
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How the brokers are spoken to; a local broker speaks PLAINTEXT."""
+    ssl_ca_file: str = ""
+    """PEM; empty: the authorities that the system trusts."""
+    ssl_certificate_file: str = ""
+    ssl_key_file: str = ""
+    sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
+    sasl_username: str = ""
+    sasl_password_file: str = ""
+    sasl_password: Secret = Secret()
+    """Only by the environment: `WATCHKEEPER_KAFKA_SASL_PASSWORD`."""
 
 
 class ClockSettings(msgspec.Struct, frozen=True):
@@ -203,7 +217,14 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
     _override(values, environment, problems)
     if problems:
         raise SettingsError(problems)
-    return msgspec.convert(values, Settings)
+    return msgspec.convert(values, Settings, dec_hook=_secret)
+
+
+def _secret(kind: type, value: object) -> Secret:
+    """What msgspec asks when a field is of none of its own types."""
+    if kind is Secret and isinstance(value, str | Secret):
+        return value if isinstance(value, Secret) else Secret(value)
+    raise NotImplementedError(f"{kind} is no type of a setting")
 
 
 def _sections(
@@ -225,6 +246,10 @@ def _sections(
             else:
                 problems.append(f"{where}: expected a section, got {value!r}")
             continue
+        if hint is Secret:
+            name = f"{ENVIRONMENT_PREFIX}{where.rpartition(': ')[2]}".replace(".", "_").upper()
+            problems.append(f"{where}: a secret: expected in the environment, as {name}")
+            continue
         try:
             msgspec.convert(value, hint)
         except msgspec.ValidationError as error:
@@ -244,7 +269,8 @@ def _override(values: dict[str, Any], environment: Mapping[str, str], problems: 
             continue
         section, key, hint = path
         try:
-            value = msgspec.convert(_from_text(environment[name], hint), hint, strict=False)
+            text = _from_text(environment[name], hint)
+            value = msgspec.convert(text, hint, strict=False, dec_hook=_secret)
         except (msgspec.ValidationError, ValueError) as error:
             problems.append(f"environment: {name}: {error}, got {environment[name]!r}")
             continue
@@ -273,6 +299,8 @@ def _to_text(value: object) -> str:
         return ",".join(str(item) for item in value)
     if isinstance(value, dict):
         return ",".join(f"{key}={item}" for key, item in value.items())
+    if isinstance(value, Secret):
+        return value.value
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

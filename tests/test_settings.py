@@ -5,7 +5,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pipeline.settings import NOT_SETTINGS, Settings, SettingsError, load_settings
+from pipeline.secret import Secret
+from pipeline.settings import (
+    NOT_SETTINGS,
+    KafkaSettings,
+    RulesSettings,
+    Settings,
+    SettingsError,
+    environment_of,
+    load_settings,
+)
 
 
 @pytest.fixture
@@ -124,3 +133,24 @@ def test_a_file_that_is_no_toml_is_said(tmp_path, content):
 def test_the_prefix_stands_before_every_topic():
     kafka = msgspec.structs.replace(Settings().kafka, topic_prefix="test.")
     assert msgspec.structs.replace(Settings(), kafka=kafka).topic("alerts") == "test.alerts"
+
+
+def test_a_secret_comes_from_the_environment_and_is_never_shown():
+    settings = load_settings(None, {"WATCHKEEPER_KAFKA_SASL_PASSWORD": "t0ken"})
+    assert settings.kafka.sasl_password.value == "t0ken"
+    assert "t0ken" not in repr(settings)
+
+
+def test_a_secret_in_the_file_is_refused_without_being_quoted(file):
+    (problem,) = problems(file('[kafka]\nsasl_password = "t0ken"\n'))
+    assert problem == (
+        "FILE: kafka.sasl_password: a secret: "
+        "expected in the environment, as WATCHKEEPER_KAFKA_SASL_PASSWORD"
+    )
+
+
+def test_a_child_process_is_told_everything_by_its_environment():
+    kafka = KafkaSettings(sasl_password=Secret("t0ken"), sasl_username="wk")
+    rules = RulesSettings(files=("a.yml", "b.yml"), external_labels={"zone": "a"})
+    settings = Settings(brokers=("a:1", "b:2"), kafka=kafka, rules=rules)
+    assert load_settings(None, environment_of(settings)) == settings

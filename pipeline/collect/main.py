@@ -11,6 +11,7 @@ import sys
 import aiohttp
 
 from pipeline.api.http import ListenError, serve
+from pipeline.brokers import connection_of
 from pipeline.collect.collector import Collector, load_config
 from pipeline.collect.discovery import CollectorConfig
 from pipeline.collect.producer import KafkaProducer
@@ -47,7 +48,7 @@ async def _collect(settings: Settings, config: CollectorConfig) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    producer = KafkaProducer(settings.brokers)
+    producer = KafkaProducer(connection_of(settings))
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session:
         collector = Collector(settings, config, producer, session)

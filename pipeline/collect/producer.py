@@ -14,6 +14,8 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
+from pipeline.brokers import Connection, explained
+
 MAX_RECORD_BYTES = 8 * 1024 * 1024
 """As the topics have it."""
 _PERMANENT = (MessageSizeTooLargeError, RecordTooLargeError, InvalidTopicError)
@@ -43,8 +45,8 @@ class Producer(Protocol):
 class KafkaProducer:
     """An idempotent producer that connects when it is first used."""
 
-    def __init__(self, brokers: tuple[str, ...]) -> None:
-        self._brokers = brokers
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._producer: AIOKafkaProducer | None = None
         self._connecting = asyncio.Lock()
 
@@ -68,14 +70,15 @@ class KafkaProducer:
         async with self._connecting:
             if self._producer is None:
                 producer = AIOKafkaProducer(
-                    bootstrap_servers=list(self._brokers),
+                    **self._connection,
                     acks="all",
                     enable_idempotence=True,
                     max_request_size=MAX_RECORD_BYTES,
                     request_timeout_ms=10_000,
                 )
                 try:
-                    await producer.start()
+                    async with explained(self._connection):
+                        await producer.start()
                 except BaseException:
                     await producer.stop()
                     raise

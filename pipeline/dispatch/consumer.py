@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from prometheus_client import Gauge
 
 from pipeline.alerts.incident import report_of
+from pipeline.brokers import connection_of, explained
 from pipeline.codec import CodecError, decode_alert
 from pipeline.dispatch.dispatcher import Dispatcher
 from pipeline.dispatch.metrics import RECORDS_REJECTED
@@ -61,9 +62,9 @@ class _Reader:
     def __init__(self, settings: Settings, dispatcher: Dispatcher) -> None:
         self._partition = TopicPartition(settings.topic("alerts"), 0)
         self._dispatcher = dispatcher
-        brokers = list(settings.brokers)
+        self._connection = connection_of(settings)
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=brokers,
+            **self._connection,
             group_id=settings.topic("dispatch"),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -71,14 +72,15 @@ class _Reader:
             retry_backoff_ms=200,
         )
         self._consumer.assign([self._partition])
-        self._producer = AIOKafkaProducer(bootstrap_servers=brokers)
+        self._producer = AIOKafkaProducer(**self._connection)
         self._stored = 0
         self._committed = 0
         self._next_commit = 0.0
 
     async def start(self) -> None:
-        await self._consumer.start()
-        await self._producer.start()
+        async with explained(self._connection):
+            await self._consumer.start()
+            await self._producer.start()
 
     async def stop(self) -> None:
         await self._commit()

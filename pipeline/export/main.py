@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from prometheus_client import Counter
 
 from pipeline.api.http import ListenError, new_app, serve
+from pipeline.brokers import connection_of, explained
 from pipeline.clock import Clock
 from pipeline.codec import CodecError, decode_alert, decode_dictionary, decode_signal
 from pipeline.export.store import Store
@@ -103,11 +104,11 @@ class Exporter:
         whole = [TopicPartition(topic("series"), 0), TopicPartition(topic("alerts"), 0)]
         partitions = range(self._settings.kafka.partitions)
         newest = [TopicPartition(topic("signals"), partition) for partition in partitions]
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=list(self._settings.brokers), enable_auto_commit=False
-        )
+        connection = connection_of(self._settings)
+        consumer = AIOKafkaConsumer(**connection, enable_auto_commit=False)
         try:
-            await consumer.start()
+            async with explained(connection):
+                await consumer.start()
             consumer.assign(whole + newest)
             await consumer.seek_to_beginning(*whole)
             await consumer.seek_to_end(*newest)

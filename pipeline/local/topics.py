@@ -9,6 +9,7 @@ import msgspec
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
 
+from pipeline.brokers import connection_of
 from pipeline.local.kafka_probe import answers
 from pipeline.settings import Settings
 
@@ -78,9 +79,11 @@ def ensure_topics(settings: Settings) -> None:
         A topic has another number of partitions, or the cluster can't be reached or refuses.
     """
     wanted = wanted_topics(settings)
-    if not any(answers(address) for address in settings.brokers):
+    connection = connection_of(settings)
+    context = connection["ssl_context"]
+    if not any(answers(address, context=context) for address in settings.brokers):
         raise TopicError(f"Kafka doesn't answer at {', '.join(settings.brokers)}")
-    admin = KafkaAdminClient(bootstrap_servers=list(settings.brokers))
+    admin = KafkaAdminClient(**connection)
     try:
         existing = _partitions(admin)
         _check_partitions(wanted, existing)

@@ -21,6 +21,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
+from pipeline.brokers import connection_of
 from pipeline.replay.selection import NOTE_LIMIT, Done, Request, is_chosen, rejection_of
 from pipeline.settings import Settings
 
@@ -80,9 +81,9 @@ class Replay:
         self._request = request
         self._topic = settings.topic(request.topic)
         self._source = self._topic + (".rejected" if request.rejected else "")
-        brokers = list(settings.brokers)
+        connection = connection_of(settings)
         self._consumer = KafkaConsumer(
-            bootstrap_servers=brokers,
+            **connection,
             group_id=settings.topic("replay"),
             enable_auto_commit=False,
             max_partition_fetch_bytes=_MAX_RECORD_BYTES,
@@ -90,7 +91,7 @@ class Replay:
             bootstrap_timeout_ms=_BOOTSTRAP_MS,
         )
         self._producer = KafkaProducer(
-            bootstrap_servers=brokers,
+            **connection,
             acks="all",
             max_request_size=_MAX_RECORD_BYTES,
             request_timeout_ms=_TIMEOUT_MS,

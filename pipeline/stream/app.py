@@ -17,7 +17,9 @@ import faust
 from faust.streams import Stream
 from faust.types import TP, EventT, StreamT
 
+from pipeline.brokers import Connection
 from pipeline.settings import Settings
+from pipeline.stream.credentials import credentials_of
 from pipeline.stream.underway import Effects, UnderWay
 
 SESSION_TIMEOUT_S = 10.0
@@ -36,13 +38,16 @@ class Handlers(Protocol):
     def on_assigned(self, topic: str, partitions: frozenset[int]) -> None: ...
 
 
-def build_app(settings: Settings, member: str, handlers: Handlers) -> faust.App:
+def build_app(
+    settings: Settings, connection: Connection, member: str, handlers: Handlers
+) -> faust.App:
     """The application of one worker; `member` is its identity in the consumer group."""
     folder = Path(settings.data) / f"faust-{member}"
     folder.mkdir(parents=True, exist_ok=True)
     app = faust.App(
         settings.topic("worker"),
         broker=";".join(f"aiokafka://{broker}" for broker in settings.brokers),
+        broker_credentials=credentials_of(connection),
         store="memory://",
         datadir=str(folder),
         key_serializer="raw",

@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 from aiokafka import AIOKafkaProducer
 
+from pipeline.brokers import Connection
 from pipeline.stream.underway import Effects
 
 
@@ -35,14 +36,14 @@ class Deliver(Protocol):
 class KafkaDelivery:
     """`Deliver` by an idempotent producer with acks=all and no lingering."""
 
-    def __init__(self, brokers: list[str], topic_prefix: str) -> None:
+    def __init__(self, connection: Connection, topic_prefix: str) -> None:
         self._prefix = topic_prefix
-        self._brokers = brokers
+        self._connection = connection
         self._producer: AIOKafkaProducer | None = None
 
     async def start(self) -> None:
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._brokers,
+            **self._connection,
             acks="all",
             enable_idempotence=True,
             linger_ms=0,

@@ -9,6 +9,7 @@ import logging
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from prometheus_client import Counter
 
+from pipeline.brokers import Connection, explained
 from pipeline.codec import CodecError, decode_dictionary
 from pipeline.model import SeriesDictionary
 from pipeline.selfmetrics import fields
@@ -29,8 +30,8 @@ _POLL_MS = 20
 class Dictionaries:
     """All dictionaries by id. `start` returns when the topic has been read to its end."""
 
-    def __init__(self, brokers: list[str], topic: str) -> None:
-        self._brokers = brokers
+    def __init__(self, connection: Connection, topic: str) -> None:
+        self._connection = connection
         self._partition = TopicPartition(topic, 0)
         self._known: dict[int, SeriesDictionary] = {}
         self._consumer: AIOKafkaConsumer | None = None
@@ -40,12 +41,13 @@ class Dictionaries:
 
     async def start(self) -> None:
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._brokers,
+            **self._connection,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=_POLL_MS,
         )
-        await self._consumer.start()
+        async with explained(self._connection):
+            await self._consumer.start()
         self._consumer.assign([self._partition])
         await self._consumer.seek_to_beginning(self._partition)
         self._task = asyncio.create_task(self._follow(), name="dictionaries")

@@ -14,6 +14,7 @@ import faust
 from faust.types import TP
 
 from pipeline.api.http import ListenError, Server, serve, split_address
+from pipeline.brokers import connection_of
 from pipeline.detect.table import default_detector
 from pipeline.model import Alert, partition_of
 from pipeline.promql.plan import Plan
@@ -59,15 +60,15 @@ def run(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings, groups: Sequence[RuleGroup]) -> int:
-    brokers = list(settings.brokers)
+    connection = connection_of(settings)
     prefix = settings.kafka.topic_prefix
-    dictionaries = Dictionaries(brokers, settings.topic("series"))
-    delivery = KafkaDelivery(brokers, prefix)
-    replay = KafkaReplay(brokers, prefix, settings.worker.replay / settings.clock.speed)
+    dictionaries = Dictionaries(connection, settings.topic("series"))
+    delivery = KafkaDelivery(connection, prefix)
+    replay = KafkaReplay(connection, prefix, settings.worker.replay / settings.clock.speed)
     worker = build_worker(settings, groups, dictionaries, delivery, replay)
     holds = {rule.name: rule.for_ms / 1000 for group in groups for rule in _alerting(group)}
     server = await _listen(settings, worker, holds)
-    app = build_app(settings, _member(settings, server.port), worker)
+    app = build_app(settings, connection, _member(settings, server.port), worker)
     try:
         await dictionaries.start()
         await delivery.start()

@@ -11,14 +11,16 @@ from collections.abc import Awaitable, Callable
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from pipeline.brokers import Connection
+
 _STEP_MS = 500
 
 
 class KafkaReplay:
     """`Restore` by a consumer outside the group."""
 
-    def __init__(self, brokers: list[str], topic_prefix: str, wall_seconds: float) -> None:
-        self._brokers = brokers
+    def __init__(self, connection: Connection, topic_prefix: str, wall_seconds: float) -> None:
+        self._connection = connection
         self._prefix = topic_prefix
         self._wall_seconds = wall_seconds
 
@@ -28,7 +30,7 @@ class KafkaReplay:
         """Replay what lies less than `wall_seconds` before the record at `offset`; how many."""
         place = TopicPartition(self._prefix + topic, partition)
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._brokers,
+            **self._connection,
             enable_auto_commit=False,
             fetch_max_wait_ms=_STEP_MS,
             max_partition_fetch_bytes=8 * 1024 * 1024,

@@ -10,6 +10,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
+from pipeline.brokers import connection_of
 from pipeline.codec import decode_dictionary, decode_telemetry
 from pipeline.collect.collector import Collector, load_config
 from pipeline.collect.fetch import FetchError, fetch
@@ -52,7 +53,7 @@ async def test_what_is_collected_can_be_read_from_kafka(kafka_settings: Settings
         kafka_settings,
         collect=CollectSettings(host_interval=0.2, node_exporter="127.0.0.1:9", name="me"),
     )
-    producer = KafkaProducer(settings.brokers)
+    producer = KafkaProducer(connection_of(settings))
     async with aiohttp.ClientSession() as session:
         collector = Collector(settings, load_config(settings), producer, session)
         task = asyncio.create_task(collector.run())
@@ -76,7 +77,7 @@ async def test_what_is_collected_can_be_read_from_kafka(kafka_settings: Settings
 
 
 async def test_a_topic_that_isn_t_there_is_worth_another_try(kafka_settings: Settings) -> None:
-    producer = KafkaProducer(kafka_settings.brokers)
+    producer = KafkaProducer(connection_of(kafka_settings))
     try:
         with pytest.raises(SendError, match="nowhere") as error:
             await producer.send("nowhere", 0, None, b"x")
@@ -88,7 +89,7 @@ async def test_a_topic_that_isn_t_there_is_worth_another_try(kafka_settings: Set
 
 async def test_a_broker_that_is_away_is_worth_another_try() -> None:
     (port,) = free_ports(1)
-    producer = KafkaProducer((f"127.0.0.1:{port}",))
+    producer = KafkaProducer(connection_of(Settings(brokers=(f"127.0.0.1:{port}",))))
     try:
         with pytest.raises(SendError) as error:
             await producer.send("telemetry", 0, None, b"x")
@@ -99,7 +100,7 @@ async def test_a_broker_that_is_away_is_worth_another_try() -> None:
 
 
 async def test_a_record_that_is_too_large_is_not(kafka_settings: Settings) -> None:
-    producer = KafkaProducer(kafka_settings.brokers)
+    producer = KafkaProducer(connection_of(kafka_settings))
     try:
         with pytest.raises(SendError) as error:
             await producer.send(kafka_settings.topic("telemetry"), 0, None, bytes(17 << 20))

@@ -21,6 +21,7 @@ from urllib.request import Request, urlopen
 import msgspec
 import psutil
 
+from pipeline.brokers import connection_of
 from pipeline.local.children import end_of_log
 from pipeline.local.snapshot import read_samples, total
 from pipeline.rules.files import load_rules, rule_files
@@ -243,7 +244,7 @@ def compile_worker() -> None:
     """
     settings = Settings()
     groups, _ = load_rules(rule_files(settings.rules.files, ROOT), settings.rules.prometheus)
-    nowhere: list[str] = []
+    nowhere = connection_of(settings)
     build_worker(
         settings,
         groups,

@@ -7,6 +7,7 @@ from collections import defaultdict
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from pipeline.brokers import connection_of
 from pipeline.settings import Settings
 from pipeline.stream.app import build_app
 from pipeline.stream.underway import Effects
@@ -52,7 +53,7 @@ class Seen:
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings, member: str, seen: Seen):
-    app = build_app(settings, member, seen)
+    app = build_app(settings, connection_of(settings), member, seen)
     await app.start()
     try:
         yield app

@@ -7,6 +7,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from fleet import dictionary
 
+from pipeline.brokers import connection_of
 from pipeline.codec import dictionary_key, encode_dictionary
 from pipeline.settings import Settings
 from pipeline.stream.delivery import KafkaDelivery, Record
@@ -26,7 +27,7 @@ async def started(service):
 
 
 def delivery(settings: Settings) -> KafkaDelivery:
-    return KafkaDelivery(list(settings.brokers), settings.kafka.topic_prefix)
+    return KafkaDelivery(connection_of(settings), settings.kafka.topic_prefix)
 
 
 def named(instance: str) -> Record:
@@ -35,10 +36,10 @@ def named(instance: str) -> Record:
 
 
 async def test_a_dictionary_is_found_whether_it_came_before_or_after_the_start(kafka_settings):
-    brokers = list(kafka_settings.brokers)
+    connection = connection_of(kafka_settings)
     async with started(delivery(kafka_settings)) as deliver:
         await (await deliver([named("a"), Record("series", 0, b"rubbish", b"key")]))
-        async with started(Dictionaries(brokers, kafka_settings.topic("series"))) as known:
+        async with started(Dictionaries(connection, kafka_settings.topic("series"))) as known:
             assert await known.find(dictionary("a").id) == dictionary("a")
             assert await known.find(dictionary("b").id) is None
             await (await deliver([named("b")]))
@@ -46,7 +47,7 @@ async def test_a_dictionary_is_found_whether_it_came_before_or_after_the_start(k
 
 
 async def test_a_replay_gives_what_lies_before_the_offset_oldest_first(kafka_settings):
-    brokers, prefix = list(kafka_settings.brokers), kafka_settings.kafka.topic_prefix
+    connection, prefix = connection_of(kafka_settings), kafka_settings.kafka.topic_prefix
     seen: list[bytes] = []
 
     async def note(value: bytes) -> None:
@@ -54,9 +55,9 @@ async def test_a_replay_gives_what_lies_before_the_offset_oldest_first(kafka_set
 
     async with started(delivery(kafka_settings)) as deliver:
         await (await deliver([Record("telemetry", 2, b"%d" % i) for i in range(5)]))
-    assert await KafkaReplay(brokers, prefix, 600.0)("telemetry", 2, 3, note) == 3
+    assert await KafkaReplay(connection, prefix, 600.0)("telemetry", 2, 3, note) == 3
     assert seen == [b"0", b"1", b"2"]
-    assert await KafkaReplay(brokers, prefix, 600.0)("telemetry", 2, 0, note) == 0
+    assert await KafkaReplay(connection, prefix, 600.0)("telemetry", 2, 0, note) == 0
 
 
 async def test_records_are_delivered_in_order_with_key_and_headers(kafka_settings):

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from pipeline.api.http import ListenError, serve
+from pipeline.brokers import connection_of
 from pipeline.clock import Clock
 from pipeline.collect.producer import KafkaProducer, SendError
 from pipeline.local.fleet import fault as client
@@ -96,7 +97,7 @@ async def _past(
     from pipeline.local.fleet.history import write_past
 
     first_ms = clock.now_ms() - int(history_s * 1000)
-    producer = KafkaProducer(settings.brokers)
+    producer = KafkaProducer(connection_of(settings))
     columns = (TextColumn("history"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     try:
         with Progress(*columns, console=Console(stderr=True)) as progress:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from pipeline.brokers import connection_of
 from pipeline.codec import decode_dictionary, decode_telemetry
 from pipeline.collect.producer import KafkaProducer, SendError
 from pipeline.ingest.prometheus_text import TextParser
@@ -173,7 +174,7 @@ async def test_past_does_not_begin_before_genesis():
 
 
 async def test_without_kafka_it_says_so(unused_tcp_port):
-    producer = KafkaProducer((f"127.0.0.1:{unused_tcp_port}",))
+    producer = KafkaProducer(connection_of(Settings(brokers=(f"127.0.0.1:{unused_tcp_port}",))))
     with pytest.raises(SendError, match=r"telemetry|series"):
         async for _ in write_past(producer, SETTINGS, FleetModel(2, 1), FIRST_MS, lambda: END_MS):
             pass
