@@ -16,6 +16,7 @@ from pipeline.model import Labels
 from pipeline.promql.parse import compile_expr
 from pipeline.promql.plan import Plan, PromqlError, Version
 from pipeline.rules.document import Document, Problem, Severity
+from pipeline.rules.paths import rule_files as rule_files
 from pipeline.rules.rule import AlertingRule, RecordingRule, RuleGroup
 from pipeline.rules.templates import check_template
 
@@ -31,19 +32,6 @@ _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 _METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
 _MAX_DURATION_MS = (2**63 - 1) // 1_000_000
 """Go counts durations in nanoseconds, in 64 bits."""
-
-
-def rule_files(globs: Iterable[str], root: Path) -> list[str]:
-    """The files that match, sorted, without unit tests (`*_test.yml`, `*_test.yaml`)."""
-    found = {str(path) for pattern in globs for path in _matches(pattern, root)}
-    return sorted(path for path in found if not Path(path).stem.endswith("_test"))
-
-
-def _matches(pattern: str, root: Path) -> Iterable[Path]:
-    path = Path(pattern)
-    if path.is_absolute():
-        return Path(path.anchor).glob(str(path.relative_to(path.anchor)))
-    return root.glob(pattern)
 
 
 def load_rules(
