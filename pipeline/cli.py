@@ -170,7 +170,13 @@ def simulate(context: click.Context, speed: float | None, history: float | None)
 def fault(
     context: click.Context, name: str, node: str | None, duration: float | None, end: bool
 ) -> None:
-    """Break something: node-down, tps-drop, latency, error-storm, websocket-drop."""
+    r"""Break something, until it is ended.
+
+    \b
+    NAME is one of:
+      node-down, tps-drop, latency, error-storm, websocket-drop,
+      health-degraded, leader-flap, slow-leak, stuck-value
+    """
     from pipeline.local.fleet import main as fleet
 
     sys.exit(fleet.fault(settings_of(context), name, node=node, for_s=duration, end=end))

@@ -29,6 +29,12 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     """False: its WebSockets are cut again and again."""
     oracles_lost: int = 0
     """Of the five it asks; with fewer than three its health is DOWN."""
+    leader_flaps: bool = False
+    """The network has a new leader each second, whichever node is struck."""
+    leak: float = 0.0
+    """Bytes of memory that it loses a second, until the fault ends and it is started again."""
+    stuck: bool = False
+    """The throughput that it reports stays what it was when the fault began."""
 
 
 class FaultKind(msgspec.Struct, frozen=True):
@@ -66,6 +72,20 @@ FAULTS: dict[str, FaultKind] = {
         "three of five oracles are lost, so that /q/health says DOWN with status 503",
         Effect(oracles_lost=3),
     ),
+    "leader-flap": FaultKind(
+        "the consensus has a new leader, and a new term, each second",
+        Effect(leader_flaps=True),
+    ),
+    "slow-leak": FaultKind(
+        "memory grows by a megabyte a second, until the old generation is full",
+        Effect(leak=1e6),
+        whole_fleet=False,
+    ),
+    "stuck-value": FaultKind(
+        "the throughput that the node reports at /ws/metrics doesn't change any more",
+        Effect(stuck=True),
+        whole_fleet=False,
+    ),
 }
 """A fault is a row here; what it may do is a field of `Effect`."""
 
@@ -98,6 +118,12 @@ class Condition(msgspec.Struct, frozen=True, eq=False):
     listening: npt.NDArray[np.bool_]
     keeps_sockets: npt.NDArray[np.bool_]
     oracles_lost: npt.NDArray[np.int64]
+    leader_flaps: FloatArray
+    """1 where it does."""
+    leak: FloatArray
+    leaks_since: FloatArray
+    stuck_since: FloatArray
+    """When a fault began, in seconds since genesis; infinity where there is none."""
 
 
 def condition(faults: Sequence[Fault], nodes: int) -> Condition:
@@ -105,7 +131,8 @@ def condition(faults: Sequence[Fault], nodes: int) -> Condition:
     result = Condition(
         np.ones(nodes + 1), np.ones(nodes + 1), np.zeros(nodes + 1), np.zeros(nodes + 1),
         np.ones(nodes + 1, dtype=bool), np.ones(nodes + 1, dtype=bool),
-        np.zeros(nodes + 1, dtype=np.int64),
+        np.zeros(nodes + 1, dtype=np.int64), np.zeros(nodes + 1),
+        np.zeros(nodes + 1), np.full(nodes + 1, inf), np.full(nodes + 1, inf),
     )  # fmt: skip
     for fault in faults:
         effect = FAULTS[fault.name].effect
@@ -121,6 +148,13 @@ def condition(faults: Sequence[Fault], nodes: int) -> Condition:
         result.listening[hit] &= effect.listening
         result.keeps_sockets[hit] &= effect.keeps_sockets
         result.oracles_lost[hit] = np.maximum(result.oracles_lost[hit], effect.oracles_lost)
+        if effect.leader_flaps:
+            result.leader_flaps[:] = 1.0
+        result.leak[hit] = np.maximum(result.leak[hit], effect.leak)
+        if effect.leak:
+            result.leaks_since[hit] = np.minimum(result.leaks_since[hit], fault.start)
+        if effect.stuck:
+            result.stuck_since[hit] = np.minimum(result.stuck_since[hit], fault.start)
     return result
 
 

@@ -211,7 +211,7 @@ class FleetModel:
         return FleetState(
             time_ms,
             self._network(at, now, timeline, totals, load, latency),
-            self._node_states(at, now, totals, load, noise, latency),
+            self._node_states(at, now, timeline, totals, load, noise, latency),
         )
 
     def _load(self, at: float) -> FloatArray:
@@ -226,14 +226,14 @@ class FleetModel:
         return load
 
     def _amounts(self, at: float) -> FloatArray:
-        """Integrals since genesis: load; load weighed with its slowness; load, twice."""
+        """Integrals since genesis: load; load weighed with its slowness; load, twice; time."""
         wander = self._wander.integral(at)
         rhythm = at + _DAILY * _sine_area(at, _DAY_START, _DAY)
         rhythm += _WEEKLY * _sine_area(at, _WEEK_START, _WEEK)
         load = wander * self._reach + (rhythm + wander[-1] * _WANDER)
         load += (self._jitter.integral(at) - self._first_jitter) * _JITTER
         # Mean duration grows with load: 1.5 * load - 0.5 is its product with load, in first order.
-        return np.stack([load, 1.5 * load - 0.5 * at, load, load])
+        return np.stack([load, 1.5 * load - 0.5 * at, load, load, np.full(self._rows, at)])
 
     def _noise(self, at: float) -> FloatArray:
         """Shape (_SMOOTH, nodes + 1): slow wandering within 1, and a jump each second within 0.3"""
@@ -258,8 +258,9 @@ class FleetModel:
         p99 = float(latency[-1])
         validators = [node for node in self.nodes if node.node_type == "validator"]
         voting = [node for node in validators if now.listening[node.index]]
+        flaps = int(totals[4, -1])
         term = int(at // TERM_S)
-        turn = hashed_one(self._seed, _TERMS, term)
+        turn = int((hashed_one(self._seed, _TERMS, term) + 1) / 2 * max(1, len(voting)))
         return NetworkState(
             tps=tps,
             average_tps=NETWORK_TPS * grown / max(at - before, 1.0),
@@ -278,8 +279,10 @@ class FleetModel:
             active_nodes=int(now.listening[:-1].sum()),
             validators=len(validators),
             active_validators=len(voting),
-            leader=voting[int((turn + 1) / 2 * len(voting))].name if voting else "unknown",
-            term=term,
+            leader=_leader(
+                [node.name for node in voting], turn + flaps, bool(now.leader_flaps[-1])
+            ),
+            term=term + flaps,
         )
 
     def _peak(self, at: float, timeline: Timeline) -> float:
@@ -291,8 +294,8 @@ class FleetModel:
         )
 
     def _node_states(
-        self, at: float, now: Condition, totals: FloatArray, load: FloatArray,
-        noise: FloatArray, latency: FloatArray,
+        self, at: float, now: Condition, timeline: Timeline, totals: FloatArray,
+        load: FloatArray, noise: FloatArray, latency: FloatArray,
     ) -> tuple[NodeState, ...]:  # fmt: skip
         used = load * now.throughput
         own = used[:-1]
@@ -302,18 +305,19 @@ class FleetModel:
         cycle = (MINOR_GC_PER_S * totals[0, :n]) % 1.0
         major = (totals[0, :n] / MAJOR_GC_WORK) % 1.0
         old_gen = 0.9e9 * (0.7 + 0.3 * own) * (1 + 0.02 * noise[1, :n]) + MAJOR_GC_BYTES * major
+        old_gen += now.leak[:-1] * np.maximum(0.0, at - np.minimum(now.leaks_since[:-1], at))
         requests = self._requests * own * latency[:-1] * 0.38
         connections = self._connections * (0.4 + 0.6 * own) * (1 + 0.06 * noise[2, :n])
         failing = now.request_errors * 0.2 + now.failed_transactions
         columns = {
             "uptime": np.full(n, at),
-            "tps": NETWORK_TPS * self._share * own * load[-1] / np.mean(load[:-1]),
+            "tps": self._reported_tps(own, load, now, timeline),
             "cpu": cpu,
             "system_cpu": np.minimum(1.0, cpu * 1.15 + 0.03),
             "load_average": self._cores * cpu * 1.25,
             "eden": np.floor(EDEN_BYTES * cycle),
             "survivor": np.floor(30e6 * (1 + 0.2 * noise[1, :n])),
-            "old_gen": np.floor(old_gen),
+            "old_gen": np.floor(np.minimum(old_gen, OLD_GEN_BYTES)),
             "metaspace": np.floor(148e6 + 1e6 * noise[4, :n]),
             "threads": np.floor(150 + 40 * own + 6 * noise[4, :n]),
             "connections": np.floor(connections),
@@ -340,6 +344,24 @@ class FleetModel:
             for node, row in zip(self.nodes, rows, strict=True)
         )
 
+    def _reported_tps(
+        self, own: FloatArray, load: FloatArray, now: Condition, timeline: Timeline
+    ) -> FloatArray:
+        """What each node says of its throughput; one that is stuck says what it once was."""
+        tps: FloatArray = NETWORK_TPS * self._share * own * load[-1] / np.mean(load[:-1])
+        for node in np.flatnonzero(np.isfinite(now.stuck_since[:-1])).tolist():
+            since = float(now.stuck_since[node])
+            then = self._load(since)
+            used = then[node] * timeline.condition(since).throughput[node]
+            tps[node] = NETWORK_TPS * self._share[node] * used * then[-1] / np.mean(then[:-1])
+        return tps
+
+
+def _leader(voting: list[str], turn: int, flaps: bool) -> str:
+    """Who leads; when leaders flap, a validator that is alone loses every other vote."""
+    candidates = voting if voting and not (flaps and len(voting) == 1) else [*voting, "unknown"]
+    return candidates[turn % len(candidates)]
+
 
 def _factors(now: Condition) -> FloatArray:
     """What `now` multiplies the rates of `FleetModel._amounts` with."""
@@ -349,6 +371,7 @@ def _factors(now: Condition) -> FloatArray:
             now.throughput * now.latency,
             now.throughput * (USUAL_REQUEST_ERRORS + now.request_errors),
             now.throughput * (USUAL_FAILED_TRANSACTIONS + now.failed_transactions),
+            now.leader_flaps,
         ]
     )
 

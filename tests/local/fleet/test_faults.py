@@ -1,8 +1,11 @@
+import re
 from math import inf
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from pipeline.cli import main
 from pipeline.local.fleet.faults import FAULTS, Fault, Timeline, condition
 
 
@@ -62,3 +65,9 @@ def test_ending_a_fault_early_leaves_the_past_as_it_was():
     after = Timeline([Fault("tps-drop", None, 10.0, 50.0)], 1, _seconds, _throughput)
     assert after.totals(50.0)[0, 0] == pytest.approx(before.totals(50.0)[0, 0])
     assert after.totals(51.0)[0, 0] == pytest.approx(after.totals(50.0)[0, 0] + 1)
+
+
+def test_help_names_every_fault():
+    shown = CliRunner().invoke(main, ["simulate", "fault", "--help"]).output
+    words = set(re.findall(r"[a-z]+-[a-z]+|latency", shown))
+    assert set(FAULTS) <= words

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -149,9 +151,54 @@ def test_lost_oracles_are_the_nodes_own():
     assert healthy.nodes[3].oracles == 5
 
 
+def _by_second(name, node=None, nodes=10, end=float("inf"), seconds=30):
+    """The fleet at 30 whole seconds after the fault began."""
+    model = FleetModel(nodes, 1)
+    timeline = model.timeline([Fault(name, node, START, end)])
+    return [model.state(START_MS + 1000 * i, timeline) for i in range(1, seconds + 1)]
+
+
+@pytest.mark.parametrize("nodes", [1, 10])
+def test_leader_flap_brings_a_new_leader_and_term_each_second(nodes):
+    networks = [state.network for state in _by_second("leader-flap", nodes=nodes)]
+    assert all(a.leader != b.leader for a, b in itertools.pairwise(networks))
+    assert {b.term - a.term for a, b in itertools.pairwise(networks)} == {1}
+
+
+def test_terms_never_fall_and_the_leader_stays_after_flapping_has_ended():
+    networks = [s.network for s in _by_second("leader-flap", nodes=1, end=START + 7.5)]
+    assert all(b.term >= a.term for a, b in itertools.pairwise(networks))
+    assert {network.leader for network in networks[8:]} == {"validator-000"}
+    assert {network.term for network in networks[8:]} == {networks[0].term + 6}
+
+
+def test_slow_leak_grows_the_memory_of_its_node_by_a_megabyte_a_second():
+    model = FleetModel(5, 1)
+    healthy = model.timeline(())
+    broken = model.timeline([Fault("slow-leak", 2, START)])
+    for seconds in (60, 600):
+        at_ms = START_MS + seconds * 1000
+        now, usual = model.state(at_ms, broken), model.state(at_ms, healthy)
+        grown = [a.old_gen - b.old_gen for a, b in zip(now.nodes, usual.nodes, strict=True)]
+        assert grown == pytest.approx([0, 0, seconds * 1e6, 0, 0], abs=2)
+    assert model.state(START_MS + 86_400_000, broken).nodes[2].old_gen == 4_294_967_296
+
+
+def test_stuck_value_stays_what_it_was_at_one_node():
+    stuck, healthy = _by_second("stuck-value", node=1, nodes=5), _by_second("latency", nodes=5)
+    assert len({state.nodes[1].tps for state in stuck}) == 1
+    assert stuck[0].nodes[1].tps == pytest.approx(healthy[0].nodes[1].tps, rel=0.1)
+    for i in (0, 2, 3, 4):
+        assert [s.nodes[i].tps for s in stuck] == [s.nodes[i].tps for s in healthy]
+
+
 @pytest.mark.parametrize(
-    "name", ["tps-drop", "latency", "error-storm", "node-down", "health-degraded"]
-)
+    "name",
+    [
+        "tps-drop", "latency", "error-storm", "node-down", "health-degraded", "slow-leak",
+        "stuck-value",
+    ],
+)  # fmt: skip
 def test_what_a_fault_did_to_gauges_ends_with_it(name):
     broken, healthy = _during(name, end=START + 30.0)
     assert broken.network.tps == healthy.network.tps
@@ -159,3 +206,5 @@ def test_what_a_fault_did_to_gauges_ends_with_it(name):
     assert [node.listening for node in broken.nodes] == [True] * 5
     assert [node.oracles for node in broken.nodes] == [5] * 5
     assert [node.error_ratio for node in broken.nodes] == [0.001] * 5
+    assert name != "slow-leak" or broken.nodes[0].memory == healthy.nodes[0].memory
+    assert [node.tps for node in broken.nodes] == [node.tps for node in healthy.nodes]
