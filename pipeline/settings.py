@@ -130,6 +130,9 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """`endsAt` of a firing report is this many seconds ahead."""
     replay: NonNegative = 900.0
     """A worker that is given a partition first reads this many seconds of its records again."""
+    stuck_after: Positive = 60.0
+    """A worker that has lag and has committed nothing for this long ends, to be started anew; while
+    it restores a partition it has ten times as long."""
     tick_timeout: Positive = 30.0
     """A collector that has not ticked for this long doesn't hold the watermark back."""
 
@@ -144,6 +147,8 @@ class DispatchSettings(msgspec.Struct, frozen=True):
     """An SQLAlchemy URL; empty: SQLite in the data folder."""
     local_receiver: str = "http://127.0.0.1:9469/notify"
     """Where the built-in configuration sends; `watchkeeper up` listens there."""
+    mark_lifetime: Positive = 60.0
+    """Without a mark of the worker for this long, its backstop decides."""
 
 
 class ExportSettings(msgspec.Struct, frozen=True):

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import faust
-from faust.types import TP
 
 from pipeline.api.http import ListenError, Server, serve, split_address
 from pipeline.brokers import connection_of
@@ -23,7 +22,6 @@ from pipeline.rules.files import load_rules, rule_files
 from pipeline.rules.rule import AlertingRule, RuleGroup
 from pipeline.selfmetrics import configure_logging, fields
 from pipeline.settings import Settings
-from pipeline.stream import metrics
 from pipeline.stream.api import alerts_app
 from pipeline.stream.app import build_app
 from pipeline.stream.compiling import compile_kernels
@@ -31,6 +29,8 @@ from pipeline.stream.delivery import KafkaDelivery
 from pipeline.stream.dictionaries import Dictionaries
 from pipeline.stream.fleetwide import Fleetwide
 from pipeline.stream.forward import Forwarding
+from pipeline.stream.group_offsets import GroupOffsets
+from pipeline.stream.observe import Observer
 from pipeline.stream.partition import Partition, PartitionSettings
 from pipeline.stream.restore import KafkaReplay
 from pipeline.stream.scoring import Scoring
@@ -40,7 +40,7 @@ from pipeline.stream.worker import Worker
 log = logging.getLogger(__name__)
 
 EXIT_OK, EXIT_FAILED, EXIT_SETTINGS, EXIT_PORT = 0, 1, 3, 4
-_OBSERVE_S = 1.0
+_LOOK_S = 1.0
 
 
 def run(settings: Settings) -> int:
@@ -69,11 +69,15 @@ async def _serve(settings: Settings, groups: Sequence[RuleGroup]) -> int:
     holds = {rule.name: rule.for_ms / 1000 for group in groups for rule in _alerting(group)}
     server = await _listen(settings, worker, holds)
     app = build_app(settings, connection, _member(settings, server.port), worker)
+    offsets = GroupOffsets(connection, prefix, settings.topic("worker"))
+    observer = Observer(app, worker, settings, offsets)
     try:
         await dictionaries.start()
         await delivery.start()
-        return await _run_app(app, worker, settings)
+        await offsets.start()
+        return await _run_app(app, worker, observer)
     finally:
+        await offsets.stop()
         await delivery.stop()
         await dictionaries.stop()
         await server.close()
@@ -142,46 +146,33 @@ def _member(settings: Settings, port: int) -> str:
     return settings.worker.name or f"{socket.gethostname()}-{port}"
 
 
-async def _run_app(app: faust.App, worker: Worker, settings: Settings) -> int:
-    """Run until a signal (0) or until Faust gives up (1)."""
+async def _run_app(app: faust.App, worker: Worker, observer: Observer) -> int:
+    """Run until a signal (0), or until Faust gives up or gets on no more (1)."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     await app.start()
-    log.info(fields(event="started", listen=settings.worker.listen))
+    log.info(fields(event="started"))
+    observing = asyncio.create_task(observer.run(), name="observer")
+    stopping = asyncio.create_task(stop.wait())
     try:
         while not stop.is_set():
             if app.crashed or app.should_stop or worker.fault is not None:
                 log.error(fields(event="faust_stopped", crashed=app.crashed, fault=worker.fault))
                 return EXIT_FAILED
-            _observe(app, worker, settings)
-            try:
-                await asyncio.wait_for(stop.wait(), _OBSERVE_S)
-            except TimeoutError:
-                continue
+            if observing.done():
+                log.error(fields(event="stands_still", partitions=observing.result()))
+                return EXIT_FAILED
+            await asyncio.wait(
+                [observing, stopping], timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED
+            )
         return EXIT_OK
     finally:
+        for task in (observing, stopping):
+            task.cancel()
+        await asyncio.gather(observing, stopping, return_exceptions=True)
         await app.stop()
-
-
-def _observe(app: faust.App, worker: Worker, settings: Settings) -> None:
-    """Set the gauges that tell how the worker stands."""
-    for number, partition in worker.partitions.items():
-        if partition.watermark_ms is not None:
-            metrics.WATERMARK.labels(number).set(partition.watermark_ms / 1000)
-
-    assigned = app.consumer.assignment()  # empty while the group is rebalanced
-
-    def end(topic: str, number: int) -> int | None:
-        place = TP(settings.topic(topic), number)
-        return app.consumer.highwater(place) if place in assigned else None
-
-    for topic, number, lag in worker.lags(end):
-        metrics.LAG.labels(topic, number).set(lag)
-    active = worker.alert_counts()
-    for state in ("pending", "firing"):
-        metrics.ACTIVE_ALERTS.labels(state).set(active[state])
 
 
 def _alerting(group: RuleGroup) -> list[AlertingRule]:

@@ -1,0 +1,114 @@
+"""The worker looks at itself: gauges each second, and whether its offsets still move."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import faust
+from aiokafka.errors import KafkaError
+from faust.types import TP
+
+from pipeline.selfmetrics import fields
+from pipeline.settings import Settings
+from pipeline.stream import metrics
+from pipeline.stream.group_offsets import GroupOffsets
+from pipeline.stream.liveness import Place, Progress, Silence, Standing, stuck
+from pipeline.stream.worker import Worker
+
+log = logging.getLogger(__name__)
+
+_GAUGES_S, _ASK_S = 1.0, 5.0
+
+
+class Observer:
+    """Watches one worker; `run` returns when the worker gets on no more."""
+
+    def __init__(
+        self, app: faust.App, worker: Worker, settings: Settings, offsets: GroupOffsets
+    ) -> None:
+        self._app = app
+        self._worker = worker
+        self._settings = settings
+        self._offsets = offsets
+        self._progress = Progress()
+        self._silence = Silence()
+        self._standings: dict[Place, Standing] = {}
+
+    async def run(self) -> list[Place]:
+        """Set the gauges until partitions have stood still for too long; those partitions."""
+        asking = asyncio.create_task(self._ask(), name="liveness")
+        try:
+            while not asking.done():
+                self._set_gauges()
+                await asyncio.wait([asking], timeout=_GAUGES_S)
+            return asking.result()
+        finally:
+            asking.cancel()
+
+    async def _ask(self) -> list[Place]:
+        """Ask Kafka how far the group is, again and again, until it stands still."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                self._standings = await self._offsets.standings(self._assigned())
+            except (KafkaError, OSError) as error:
+                # Without the broker nothing can move: patience begins anew when it is back.
+                log.warning(fields(event="offsets_unknown", error=repr(error)))
+                self._progress, self._standings = Progress(), {}
+            stalled = self._progress.observe(loop.time(), self._standings)
+            metrics.STALLED.clear()
+            for (topic, number), seconds in stalled.items():
+                metrics.STALLED.labels(topic, number).set(seconds)
+            standing = stuck(stalled, self._restored(), self._settings.worker.stuck_after)
+            if standing:
+                return standing
+            await asyncio.sleep(_ASK_S)
+
+    def _assigned(self) -> list[Place]:
+        """What the group has given to this worker; nothing while it is rebalanced."""
+        prefix = self._settings.kafka.topic_prefix
+        return [
+            (tp.topic.removeprefix(prefix), tp.partition) for tp in self._app.consumer.assignment()
+        ]
+
+    def _restored(self) -> list[Place]:
+        worker = self._worker
+        return [("telemetry", number) for number in worker.partitions] + [
+            ("signals", number) for number in worker.fleetwide
+        ]
+
+    def _set_gauges(self) -> None:
+        assigned = self._assigned()
+        watermarks: dict[int, int | None] = {
+            n: None for topic, n in assigned if topic == "telemetry"
+        }
+        for number, partition in self._worker.partitions.items():
+            watermarks[number] = partition.watermark_ms
+        self._set_input_gauges(watermarks)
+
+        def end(topic: str, number: int) -> int | None:
+            place = TP(self._settings.topic(topic), number)
+            return self._app.consumer.highwater(place) if (topic, number) in assigned else None
+
+        metrics.LAG.clear()
+        for topic, number, lag in self._worker.lags(end):
+            metrics.LAG.labels(topic, number).set(lag)
+        active = self._worker.alert_counts()
+        for state in ("pending", "firing"):
+            metrics.ACTIVE_ALERTS.labels(state).set(active[state])
+
+    def _set_input_gauges(self, watermarks: dict[int, int | None]) -> None:
+        """Watermark and silence of the partitions here; what another worker has now is cleared."""
+        behind = [
+            number
+            for (topic, number), standing in self._standings.items()
+            if topic == "telemetry" and standing.lag
+        ]
+        silent = self._silence.observe(asyncio.get_running_loop().time(), watermarks, behind)
+        metrics.WATERMARK.clear()
+        metrics.SILENT.clear()
+        for number, watermark_ms in watermarks.items():
+            if watermark_ms is not None:
+                metrics.WATERMARK.labels(number).set(watermark_ms / 1000)
+            metrics.SILENT.labels(number).set(silent[number])
