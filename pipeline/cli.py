@@ -39,7 +39,7 @@ class _Commands(click.Group):
 )
 @click.pass_context
 def main(context: click.Context, config: Path | None) -> None:
-    r"""Watch a fleet of nodes; page the right engineer within milliseconds, with the reason.
+    """Watch a fleet of nodes; page the right engineer within milliseconds, with the reason.
 
     \b
     Examples:
@@ -48,7 +48,7 @@ def main(context: click.Context, config: Path | None) -> None:
       watchkeeper check                         settings, rules and receivers; starts nothing
 
     Shell completion: eval "$(_WATCHKEEPER_COMPLETE=bash_source watchkeeper)"
-    """
+    """  # noqa: D301 - to click, \b keeps lines apart
     default = Path("watchkeeper.toml")
     path = config or (default if default.exists() else None)
     context.obj = path
@@ -93,7 +93,7 @@ def _duration(
 def up(
     context: click.Context, speed: float, history: float | None, nodes: int | None, plain: bool
 ) -> None:
-    r"""Start everything on this machine: broker, fleet, collector, worker, dispatcher.
+    """Start everything on this machine: broker, fleet, collector, worker, dispatcher.
 
     Ctrl-C stops what it started, and nothing else. Started again, it goes on from its data folder.
 
@@ -101,7 +101,7 @@ def up(
     Examples:
       watchkeeper up
       watchkeeper up --speed 60 --nodes 5       an hour of the fleet in a minute
-    """
+    """  # noqa: D301 - to click, \b keeps lines apart
     from pipeline.local.up import run
 
     settings = settings_of(context)
@@ -140,7 +140,7 @@ def kafka(context: click.Context) -> None:
 )
 @click.pass_context
 def simulate(context: click.Context, speed: float | None, history: float | None) -> None:
-    r"""Simulate a fleet of the ledger platform, over real sockets.
+    """Simulate a fleet of the ledger platform, over real sockets.
 
     \b
     Examples:
@@ -148,7 +148,7 @@ def simulate(context: click.Context, speed: float | None, history: float | None)
       watchkeeper simulate fault tps-drop --for 10m
       watchkeeper simulate fault node-down --node validator-003
       watchkeeper simulate fault tps-drop --end
-    """
+    """  # noqa: D301 - to click, \b keeps lines apart
     if context.invoked_subcommand is None:
         from pipeline.local.fleet import main as fleet
 
@@ -170,13 +170,13 @@ def simulate(context: click.Context, speed: float | None, history: float | None)
 def fault(
     context: click.Context, name: str, node: str | None, duration: float | None, end: bool
 ) -> None:
-    r"""Break something, until it is ended.
+    """Break something, until it is ended.
 
     \b
     NAME is one of:
       node-down, tps-drop, latency, error-storm, websocket-drop,
       health-degraded, leader-flap, slow-leak, stuck-value
-    """
+    """  # noqa: D301 - to click, \b keeps lines apart
     from pipeline.local.fleet import main as fleet
 
     sys.exit(fleet.fault(settings_of(context), name, node=node, for_s=duration, end=end))
@@ -254,7 +254,7 @@ def replay(
     yes: bool,
     as_json: bool,
 ) -> None:
-    r"""Send records of a topic again: what was rejected, or a time range.
+    """Send records of a topic again: what was rejected, or a time range.
 
     A record goes back to its partition, in order. Rejected records go back once: a second run sends
     only what was rejected since. Times are those at which Kafka took the records.
@@ -264,7 +264,7 @@ def replay(
       watchkeeper replay telemetry --rejected --dry-run
       watchkeeper replay telemetry --rejected --reason dictionary
       watchkeeper replay telemetry --from 2h --to 90m --yes
-    """
+    """  # noqa: D301 - to click, \b keeps lines apart
     from pipeline.replay.main import run
     from pipeline.replay.selection import Request
 
