@@ -147,6 +147,18 @@ def encode_mark(mark: Evaluated) -> bytes:
     return _PREFIX.pack(_MAGIC, VERSION, _EVALUATED, 1) + _pack(mark)
 
 
+def decode_mark(record: bytes) -> Evaluated | None:
+    """The mark that a record of the `signals` topic is; None for one of another kind.
+
+    Raises
+    ------
+    CodecError
+        As `decode_telemetry`.
+    """
+    kind, _ = _read_prefix(record)
+    return _decode(_unpack_evaluated, _payload(record), "mark") if kind == _EVALUATED else None
+
+
 def decode_signal(record: bytes) -> ScoreBatch | Evaluated | FrameBatch:
     """What a record of the `signals` topic holds; frames are those forwarded for global rules.
 

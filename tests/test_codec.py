@@ -14,6 +14,7 @@ from pipeline.codec import (
     alert_key,
     decode_alert,
     decode_dictionary,
+    decode_mark,
     decode_signal,
     decode_telemetry,
     dictionary_key,
@@ -302,3 +303,13 @@ def test_a_damaged_record_is_decoded_or_rejected(decode, record, data):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     end = data.draw(st.integers(0, len(damaged)))
     decode_or_reject(decode, bytes(damaged[:end]))
+
+
+def test_mark_is_picked_out_of_the_signals() -> None:
+    mark = Evaluated("w", 3, 1_700_000_000_000)
+    assert decode_mark(encode_mark(mark)) == mark
+    assert decode_mark(encode_frames([])) is None
+    with pytest.raises(CodecError):
+        decode_mark(encode_mark(mark)[:-1])
+    with pytest.raises(CodecError):
+        decode_mark(b"rubbish")

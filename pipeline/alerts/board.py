@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
-from typing import Literal
 
 import msgspec
 
@@ -23,38 +22,19 @@ from pipeline.alerts.group import (
     new_group,
     reason_to_notify,
 )
-from pipeline.alerts.incident import Ignored, Incident, Report, merge
+from pipeline.alerts.incident import Incident, Report, merge
 from pipeline.alerts.notification import Integration, Intent, Message, intent_id
 from pipeline.alerts.route import Route
+from pipeline.alerts.saved import Changes, Saved
 from pipeline.model import Labels
 
 CLEANUP_INTERVAL_MS = 30_000
 """Emptied groups go this often, as Alertmanager's do."""
 RESOLVED_KEPT_MS = 30 * 60_000
 LOG_KEPT_MS = 120 * 3_600_000
-
-Outcome = Literal["accepted"] | Ignored
-
-
-class Changes(msgspec.Struct):
-    """What is new since the last call; None: deleted. Log keys are those of `log_key`."""
-
-    alerts: dict[int, Incident | None] = msgspec.field(default_factory=dict)
-    groups: dict[str, Group | None] = msgspec.field(default_factory=dict)
-    log: dict[str, LogEntry | None] = msgspec.field(default_factory=dict)
-    outbox: dict[str, Intent | None] = msgspec.field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.alerts or self.groups or self.log or self.outbox)
-
-
-class Saved(msgspec.Struct):
-    """A board's state as the store gives it back."""
-
-    alerts: list[Incident] = msgspec.field(default_factory=list)
-    groups: list[Group] = msgspec.field(default_factory=list)
-    log: dict[str, LogEntry] = msgspec.field(default_factory=dict)
-    outbox: list[Intent] = msgspec.field(default_factory=list)
+GRACE_MS = 120_000
+"""After a sleep an alert that nobody could renew meanwhile is believed for so long: the worker
+repeats itself every 30 s, Prometheus once a minute and an interval."""
 
 
 class _Flush(msgspec.Struct):
@@ -120,15 +100,38 @@ class Board:
                 self._changes.outbox[intent.id] = None
         return list(self.outbox.values())
 
-    def report(self, report: Report, now_ms: int) -> Outcome:
+    def wake(self, now_ms: int) -> None:
+        """After a restart, a stop, or a jump of the clock: believe what nobody could renew.
+
+        An alert whose end is only that nobody renewed it goes on for a grace; one that was told as
+        ended, or is being told so, does not. Timers that a clock set back has left far ahead move.
+        """
+        told = {i.fingerprint for flush in self._flushes.values() for i in flush.ended}
+        held = {member for group in self.groups.values() for member in group.members} - told
+        for number in held:
+            incident = self.alerts[number]
+            if incident.ended_by_silence and incident.ends_at_ms < now_ms + GRACE_MS:
+                longer = msgspec.structs.replace(incident, ends_at_ms=now_ms + GRACE_MS)
+                self.alerts[number] = self._changes.alerts[number] = longer
+        for group in self.groups.values():
+            route = self._routes[group.route_id]
+            wait_ms = route.group_interval_ms if group.flushed else route.group_wait_ms
+            if group.next_flush_ms > now_ms + wait_ms:
+                group.next_flush_ms = now_ms + wait_ms
+                self._changes.groups[group.id] = group
+                heappush(self._due, (group.next_flush_ms, group.id))
+        self._cleanup_ms = min(self._cleanup_ms, now_ms + CLEANUP_INTERVAL_MS)
+
+    def fires(self, fingerprint: int, now_ms: int) -> bool:
+        held = self.alerts.get(fingerprint)
+        return held is not None and not held.resolved(now_ms)
+
+    def report(self, report: Report, now_ms: int) -> None:
         """Take one report in; what is due after it, `flush_due` tells."""
         merged = merge(self.alerts.get(report.fingerprint), report, now_ms)
-        if not isinstance(merged, Incident):
-            return merged
         self.alerts[merged.fingerprint] = merged
         self._changes.alerts[merged.fingerprint] = merged
         self._join_groups(merged, now_ms)
-        return "accepted"
 
     def next_due_ms(self) -> int:
         """When `flush_due` or `clean_up` has something to do."""
@@ -163,10 +166,10 @@ class Board:
             self._forget_ended(group, flush.ended)
         heappush(self._due, (group.next_flush_ms, group.id))
 
-    def clean_up(self, now_ms: int) -> None:
-        """Drop emptied groups, alerts long resolved and old log entries, when it is time to."""
+    def clean_up(self, now_ms: int) -> bool:
+        """Drop emptied groups, alerts long resolved and old log entries; false: not yet time to."""
         if now_ms < self._cleanup_ms:
-            return
+            return False
         self._cleanup_ms = now_ms + CLEANUP_INTERVAL_MS
         for group in list(self.groups.values()):
             if not group.members and group.id not in self._flushes:
@@ -181,6 +184,7 @@ class Board:
             if entry.time_ms < now_ms - LOG_KEPT_MS:
                 del self.log[key]
                 self._changes.log[key] = None
+        return True
 
     def take_changes(self) -> Changes:
         """Everything that changed since the last call."""

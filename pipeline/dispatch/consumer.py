@@ -1,63 +1,34 @@
-"""Alerts from Kafka. An offset is committed only after what came before it is stored.
+"""Alerts from Kafka. Where to go on is stored together with what was read.
 
-The topic has one partition and the dispatcher reads it alone, so it assigns itself: no group join
-delays a restart. While Kafka is down the rest of the dispatcher goes on.
+With a database that holds no such place, the topic is read to its end first and only the last word
+on each alert is taken in: the alerts that fire now, and no history.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
-from prometheus_client import Gauge
 
 from pipeline.alerts.incident import report_of
 from pipeline.brokers import connection_of, explained
 from pipeline.codec import CodecError, decode_alert
 from pipeline.dispatch.dispatcher import Dispatcher
 from pipeline.dispatch.metrics import RECORDS_REJECTED
-from pipeline.dispatch.store import StoreError
 from pipeline.selfmetrics import fields
 from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
 
-CONNECTED = Gauge("watchkeeper_dispatch_kafka_connected", "1 while alerts are read from Kafka.")
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 4.0
 COMMIT_INTERVAL = 1.0
-"""Offsets are committed this often: what is read twice after a kill changes nothing."""
+"""Offsets are told to Kafka this often, for those who look at the lag; the store's own count."""
 
 
-async def consume(settings: Settings, dispatcher: Dispatcher) -> None:
-    """Read the topic `alerts` until cancelled, connecting again whenever Kafka goes away."""
-    # What it says at each attempt is said here, once for each change.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    pause = FIRST_PAUSE
-    while True:
-        reader = _Reader(settings, dispatcher)
-        try:
-            await reader.start()
-            log.info("reading alerts %s", fields(brokers=",".join(settings.brokers)))
-            CONNECTED.set(1)
-            pause = FIRST_PAUSE
-            await reader.read()
-        except (KafkaError, OSError) as error:
-            if pause == FIRST_PAUSE:
-                log.warning("no alerts from Kafka until it answers %s", fields(error=error))
-        except StoreError:
-            log.warning("alerts are read again after the store has failed")
-        finally:
-            CONNECTED.set(0)
-            await reader.stop()
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE)
-
-
-class _Reader:
-    """One connection to Kafka."""
+class AlertReader:
+    """One connection to the topic `alerts`."""
 
     def __init__(self, settings: Settings, dispatcher: Dispatcher) -> None:
         self._partition = TopicPartition(settings.topic("alerts"), 0)
@@ -75,7 +46,6 @@ class _Reader:
         self._producer = AIOKafkaProducer(**self._connection)
         self._stored = 0
         self._committed = 0
-        self._next_commit = 0.0
 
     async def start(self) -> None:
         async with explained(self._connection):
@@ -89,18 +59,42 @@ class _Reader:
 
     async def read(self) -> None:
         """Take in what arrives, in order; what arrived meanwhile is taken in together."""
+        await self._find_place()
         now = asyncio.get_running_loop().time
+        next_commit = now()
         while True:
-            wait_ms = int(COMMIT_INTERVAL * 1000)
-            batches = await self._consumer.getmany(timeout_ms=wait_ms, max_records=1000)
-            for records in batches.values():
-                await self._take(records)
-                self._stored = records[-1].offset + 1
-            if now() >= self._next_commit:
+            records = await self._next()
+            if records:
+                await self._take(records, records[-1].offset + 1)
+            if now() >= next_commit:
                 await self._commit()
-                self._next_commit = now() + COMMIT_INTERVAL
+                next_commit = now() + COMMIT_INTERVAL
 
-    async def _take(self, records: Sequence[ConsumerRecord[bytes, bytes]]) -> None:
+    async def _find_place(self) -> None:
+        """Go to the first record that is not stored."""
+        partition = self._partition
+        end = (await self._consumer.end_offsets([partition]))[partition]
+        place = self._dispatcher.offset(partition.topic)
+        if place is not None and place <= end:
+            self._consumer.seek(partition, place)
+            self._stored = self._committed = place
+            return
+        self._consumer.seek(partition, 0)
+        last: dict[bytes, ConsumerRecord[bytes, bytes]] = {}
+        while await self._consumer.position(partition) < end:
+            last |= {record.key: record for record in await self._next()}
+        await self._take(last.values(), await self._consumer.position(partition))
+        log.info("read from the start %s", fields(alerts=len(last), end=end))
+
+    async def _next(self) -> list[ConsumerRecord[bytes, bytes]]:
+        wait_ms = int(COMMIT_INTERVAL * 1000)
+        batches = await self._consumer.getmany(timeout_ms=wait_ms, max_records=1000)
+        records: list[ConsumerRecord[bytes, bytes]] = batches.get(self._partition, [])
+        return records
+
+    async def _take(
+        self, records: Iterable[ConsumerRecord[bytes, bytes]], next_offset: int
+    ) -> None:
         reports = []
         for record in records:
             if record.value is None:  # the tombstone of a compacted topic
@@ -111,7 +105,8 @@ class _Reader:
                 await self._reject(record, error)
                 continue
             reports.append(report_of(alert, alert.fingerprint))
-        await self._dispatcher.accept(reports)
+        await self._dispatcher.accept(reports, {self._partition.topic: next_offset})
+        self._stored = next_offset
 
     async def _reject(self, record: ConsumerRecord[bytes, bytes], error: CodecError) -> None:
         RECORDS_REJECTED.labels(error.reason).inc()

@@ -1,7 +1,7 @@
-"""The board with its surroundings: the clock, the store, and the channels to the receivers.
+"""The alert desk with its surroundings: the clock, the store, and the channels to the receivers.
 
-Everything runs on arrival or on one timer; nothing polls. The order of things is always: change the
-board, commit, then answer or send.
+Everything runs on arrival or on one timer. The order of things is always: change the desk, commit,
+then answer or send.
 """
 
 from __future__ import annotations
@@ -9,21 +9,28 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from functools import partial
 
-from pipeline.alerts.board import Board
+from pipeline.alerts.desk import Desk
 from pipeline.alerts.incident import Report
 from pipeline.alerts.notification import Intent
+from pipeline.alerts.referee import BELIEVED, Believed, Ignored
 from pipeline.clock import Clock
 from pipeline.dispatch.delivery import Channel
 from pipeline.dispatch.metrics import (
     ALERTS_ACTIVE,
+    ALERTS_DECIDED,
     ALERTS_IGNORED,
     ALERTS_RECEIVED,
+    DISAGREEMENTS,
     GROUPS,
     LATENCY,
+    MARK_AGE,
     OLDEST_UNDELIVERED,
     OUTBOX,
+    SLEEPS,
     STORE_ERRORS,
+    TAKEOVERS,
 )
 from pipeline.dispatch.store import Store, StoreError
 from pipeline.selfmetrics import fields
@@ -36,22 +43,36 @@ LAST_REQUESTS = 2.0
 """How long closing waits for requests that are under way."""
 
 
+HEARTBEAT = 5.0
+"""The timer goes off at least this often (wall time): to notice sleep, and to commit what the store
+refused before."""
+ASLEEP = 15.0
+"""Seconds of wall time without a heartbeat, or by which the clock jumped, after which others are
+given time to be heard."""
+
+
 class Dispatcher:
     """Takes reports in, and sees to it that receivers are told."""
 
     def __init__(
-        self, board: Board, store: Store, channels: Mapping[str, Channel], clock: Clock
+        self, desk: Desk, store: Store, channels: Mapping[str, Channel], clock: Clock
     ) -> None:
         """Restore what `store` holds; `channels` has one for each integration, by its id."""
-        self.board = board
+        self.board = desk.board
+        self._desk = desk
         self._store = store
         self._channels = channels
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
         self._deliveries: set[asyncio.Task[None]] = set()
         self._closed = False
-        self._restored = board.restore(store.load(), clock.now_ms())
+        self._loop = asyncio.get_running_loop()
+        self._seen = (self._loop.time(), clock.now_ms())
+        saved = store.load()
+        self._offsets = saved.offsets
+        self._restored = desk.restore(saved, clock.now_ms())
         self._observe_state()
+        board = desk.board
         log.info(
             "restored %s",
             fields(alerts=len(board.alerts), groups=len(board.groups), outbox=len(board.outbox)),
@@ -62,18 +83,43 @@ class Dispatcher:
         restored, self._restored = self._restored, []
         self._proceed(restored)
 
-    def accept(self, reports: Iterable[Report]) -> asyncio.Future[None]:
+    def offset(self, topic: str) -> int | None:
+        """The record of `topic` at which to go on reading; None: nothing of it was stored."""
+        return self._offsets.get(topic)
+
+    def accept(
+        self, reports: Iterable[Report], offsets: Mapping[str, int] | None = None
+    ) -> asyncio.Future[None]:
         """A future that is done when `reports` are stored; it raises StoreError if they aren't.
 
-        What is due at once is sent as soon as it is stored.
+        What is due at once is sent as soon as it is stored. `offsets` are stored with the reports:
+        where in its topic to go on after them.
         """
-        now_ms = self._clock.now_ms()
+        now_ms = self._notice_sleep()
+        intents: list[Intent] = []
+        seen: set[int] = set()
         for report in reports:
             ALERTS_RECEIVED.labels(report.source).inc()
-            outcome = self.board.report(report, now_ms)
-            if outcome != "accepted":
-                ALERTS_IGNORED.labels(outcome).inc()
-        return self._proceed([])
+            if report.fingerprint in seen:
+                # An alert that fired and ended while we were away is told as it would have been.
+                intents += self.board.flush_due(now_ms)
+                seen.clear()
+            seen.add(report.fingerprint)
+            _count(self._desk.report(report, now_ms))
+        committed = self._proceed(intents, offsets)
+        if offsets is not None:
+            committed.add_done_callback(partial(self._note_offsets, offsets))
+        return committed
+
+    def _note_offsets(self, offsets: Mapping[str, int], committed: asyncio.Future[None]) -> None:
+        if not committed.cancelled() and committed.exception() is None:
+            self._offsets |= offsets
+
+    def mark(self, partition: int, time_ms: int) -> None:
+        """The worker has evaluated a partition up to an event time."""
+        now_ms = self._notice_sleep()
+        self._desk.marks.hear(partition, time_ms, now_ms)
+        self._hand_over(now_ms)
 
     async def close(self) -> None:
         """Stop the timer, let requests under way end, and store how they ended.
@@ -89,33 +135,62 @@ class Dispatcher:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    def _proceed(self, intents: list[Intent]) -> asyncio.Future[None]:
+    def _proceed(
+        self, intents: list[Intent], offsets: Mapping[str, int] | None = None
+    ) -> asyncio.Future[None]:
         """Flush what is due, store all changes, then deliver `intents` and what the flush gave."""
-        now_ms = self._clock.now_ms()
+        now_ms = self._notice_sleep()
         if not self._closed:
+            self._hand_over(now_ms)
+            for reason in self._desk.settle(now_ms):
+                _count(reason)
             intents = intents + self.board.flush_due(now_ms)
-            self.board.clean_up(now_ms)
+            self._desk.clean_up(now_ms)
             self._arm(now_ms)
-        committed = self._store.write(self.board.take_changes())
+        changes = self._desk.take_changes()
+        changes.offsets = dict(offsets or {})
+        committed = self._store.write(changes)
         committed.add_done_callback(_count_failure)
         for intent in intents:
-            task = asyncio.create_task(self._deliver(intent, committed))
-            self._deliveries.add(task)
-            task.add_done_callback(self._deliveries.discard)
+            # A notification that can't be written down is better sent twice than not at all; the
+            # failure itself is counted and logged where it happened.
+            committed.add_done_callback(partial(self._send, intent))
         return committed
 
+    def _send(self, intent: Intent, _committed: asyncio.Future[None]) -> None:
+        if self._closed:  # it stays in the outbox
+            return
+        task = self._loop.create_task(self._deliver(intent))
+        self._deliveries.add(task)
+        task.add_done_callback(self._deliveries.discard)
+
     def _arm(self, now_ms: int) -> None:
-        """Wake when the next group is due."""
+        """Wake when the next thing is due."""
         if self._timer is not None:
             self._timer.cancel()
-        wait = self._clock.wall((self.board.next_due_ms() - now_ms) / 1000)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(max(0.0, wait), self._proceed, [])
+        wait = self._clock.wall((self._desk.next_due_ms() - now_ms) / 1000)
+        self._timer = self._loop.call_later(min(max(0.0, wait), HEARTBEAT), self._proceed, [])
 
-    async def _deliver(self, intent: Intent, committed: asyncio.Future[None]) -> None:
-        # A notification that can't be written down is better sent twice than not at all; the
-        # failure itself is counted and logged where it happened.
-        await asyncio.wait([committed])
+    def _notice_sleep(self) -> int:
+        """The time; if much of it has passed unnoticed, others get time to be heard first."""
+        before, before_ms = self._seen
+        now, now_ms = self._seen = self._loop.time(), self._clock.now_ms()
+        passed = self._clock.wall((now_ms - before_ms) / 1000)
+        if now - before > ASLEEP or abs(passed - (now - before)) > ASLEEP:
+            log.warning("slept, or the clock jumped %s", fields(seconds=f"{passed:.1f}"))
+            SLEEPS.inc()
+            self._desk.wake(now_ms)
+        return now_ms
+
+    def _hand_over(self, now_ms: int) -> None:
+        """Say who decides in which partition, when that has changed."""
+        for handover in self._desk.marks.handovers(now_ms):
+            decides = "worker" if handover.worker_decides else "backstop"
+            log.warning("handover %s", fields(partition=handover.partition, decides=decides))
+            if not handover.worker_decides:
+                TAKEOVERS.inc()
+
+    async def _deliver(self, intent: Intent) -> None:
         patience = self._clock.wall(self.board.group_interval_ms(intent.group_id) / 1000)
         channel = self._channels[intent.integration]
         delivered = await channel.deliver(
@@ -148,6 +223,21 @@ class Dispatcher:
         GROUPS.set_function(lambda: len(board.groups))
         OUTBOX.set_function(lambda: len(board.outbox))
         OLDEST_UNDELIVERED.set_function(oldest)
+        for partition in self._desk.marks.partitions:
+            MARK_AGE.labels(str(partition)).set_function(partial(self._mark_age, partition))
+
+    def _mark_age(self, partition: int) -> float:
+        age_ms = self._desk.marks.age_ms(partition, self._clock.now_ms())
+        return float("inf") if age_ms is None else age_ms / 1000
+
+
+def _count(reason: Believed | Ignored) -> None:
+    if reason in BELIEVED:
+        ALERTS_DECIDED.labels(reason).inc()
+    else:
+        ALERTS_IGNORED.labels(reason).inc()
+    if reason == "disagreement":
+        DISAGREEMENTS.inc()
 
 
 def _count_failure(committed: asyncio.Future[None]) -> None:

@@ -14,19 +14,27 @@ import aiohttp
 
 from pipeline.alerts.board import Board
 from pipeline.alerts.config import Config, load_config
+from pipeline.alerts.desk import Desk
+from pipeline.alerts.marks import Marks
 from pipeline.alerts.notification import Integration
+from pipeline.alerts.referee import Jurisdiction, Referee
 from pipeline.alerts.route import build_routes
 from pipeline.api.http import ListenError, serve
+from pipeline.brokers import connection_of
 from pipeline.clock import Clock
 from pipeline.dispatch.api import Api
-from pipeline.dispatch.consumer import consume
+from pipeline.dispatch.consumer import AlertReader
 from pipeline.dispatch.delivery import Channel
 from pipeline.dispatch.dispatcher import Dispatcher
+from pipeline.dispatch.intervals import read_intervals_ms
+from pipeline.dispatch.marks import MarkReader
+from pipeline.dispatch.reading import keep_reading
 from pipeline.dispatch.store import Store, StoreError
 from pipeline.document import ConfigError
 from pipeline.receivers.webhook import Webhook
+from pipeline.rules.paths import rule_files
 from pipeline.selfmetrics import configure_logging, fields
-from pipeline.settings import Settings
+from pipeline.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +60,8 @@ def run(settings: Settings) -> int:
     configure_logging("dispatch")
     try:
         config = read_config(settings)
-    except ConfigError as error:
+        connection_of(settings)
+    except (ConfigError, SettingsError) as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return EXIT_SETTINGS
@@ -95,21 +104,51 @@ async def _run(settings: Settings, config: Config) -> None:
             connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
         ) as session:
             integrations, channels = channels_of(settings, config, session)
-            board = Board(build_routes(config.route), integrations, clock.now_ms())
-            dispatcher = Dispatcher(board, store, channels, clock)
+            desk = new_desk(settings, config, integrations, clock.now_ms())
+            dispatcher = Dispatcher(desk, store, channels, clock)
             server = await serve(
                 Api(dispatcher, config, clock).application(), settings.dispatch.listen
             )
             dispatcher.start()
-            consumer = asyncio.create_task(consume(settings, dispatcher))
             log.info("ready %s", fields(listen=f"{server.host}:{server.port}"))
-            await stop.wait()
-            consumer.cancel()
-            await asyncio.gather(consumer, return_exceptions=True)
+            await _read_until(stop, settings, dispatcher)
             await server.close()
             await dispatcher.close()
     finally:
         await store.close()
+
+
+async def _read_until(stop: asyncio.Event, settings: Settings, dispatcher: Dispatcher) -> None:
+    """Read alerts and marks until told to stop; a reader's own fault ends the process."""
+    tasks = [
+        asyncio.create_task(stop.wait()),
+        asyncio.create_task(keep_reading("alerts", lambda: AlertReader(settings, dispatcher))),
+        asyncio.create_task(keep_reading("signals", lambda: MarkReader(settings, dispatcher))),
+    ]
+    ended, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    for task in ended:
+        task.result()
+
+
+def new_desk(
+    settings: Settings,
+    config: Config,
+    integrations: dict[str, tuple[Integration, ...]],
+    now_ms: int,
+) -> Desk:
+    """The desk for these receivers; it knows the intervals of the rule files that can be read."""
+    marks = Marks(settings.kafka.partitions, round(settings.dispatch.mark_lifetime * 1000), now_ms)
+    default_ms = round(settings.rules.evaluation_interval * 1000)
+    problems: list[str] = []
+    files = rule_files(settings.rules.files, Path.cwd())
+    intervals = read_intervals_ms(files, default_ms, problems)
+    for problem in problems:
+        log.warning("intervals of rules not known: %s", problem)
+    board = Board(build_routes(config.route), integrations, now_ms)
+    return Desk(board, Referee(marks, Jurisdiction(intervals, default_ms)))
 
 
 def channels_of(

@@ -9,8 +9,33 @@ ALERTS_RECEIVED = Counter(
 )
 ALERTS_IGNORED = Counter(
     "watchkeeper_alerts_ignored_total",
-    "Reports that changed nothing: old, unknown, echo, pending, or invalid.",
+    "Reports that changed nothing: invalid, old, late, unknown; echo, doubted, overruled: the word "
+    "of the worker or its backstop against the other's.",
     ["reason"],
+)
+ALERTS_DECIDED = Counter(
+    "watchkeeper_alerts_decided_total",
+    "Reports that were taken in, by whose word it was: worker, backstop, agreement (of the backstop"
+    " with the worker), disagreement, api.",
+    ["by"],
+)
+DISAGREEMENTS = Counter(
+    "watchkeeper_backstop_disagreements_total",
+    "Alerts that the backstop reported for two group intervals while the worker, which was there, "
+    "didn't know of them.",
+)
+TAKEOVERS = Counter(
+    "watchkeeper_backstop_takeovers_total",
+    "How often the worker was lost in a partition, so that the backstop decides there.",
+)
+MARK_AGE = Gauge(
+    "watchkeeper_mark_age_seconds",
+    "Age of the worker's last word on how far a partition is evaluated; +Inf: none was heard.",
+    ["partition"],
+)
+SLEEPS = Counter(
+    "watchkeeper_dispatch_sleeps_total",
+    "How often the dispatcher was stopped for long, or its clock jumped.",
 )
 ALERTS_ACTIVE = Gauge("watchkeeper_alerts_active", "Alerts that fire now.")
 GROUPS = Gauge("watchkeeper_alert_groups", "Groups of alerts, emptied ones included.")

@@ -16,12 +16,14 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert
 
-from pipeline.alerts.board import Changes, Saved
 from pipeline.alerts.group import Group, LogEntry
 from pipeline.alerts.incident import Incident
 from pipeline.alerts.notification import Intent
+from pipeline.alerts.referee import Case
+from pipeline.alerts.saved import Changes, Saved
 
 _metadata = sa.MetaData()
 
@@ -37,9 +39,11 @@ def _table(name: str) -> sa.Table:
 
 
 _ALERTS = _table("alerts")
+_CASES = _table("cases")
 _GROUPS = _table("alert_groups")
 _LOG = _table("notification_log")
 _OUTBOX = _table("outbox")
+_OFFSETS = _table("offsets")
 
 _Rows = dict[tuple[sa.Table, str], bytes | None]
 """What is to be written; None: deleted. The last word on a key counts."""
@@ -78,9 +82,11 @@ class Store:
             try:
                 return Saved(
                     alerts=[_incident(row) for _, row in _read(connection, _ALERTS)],
+                    cases={int(key, 16): _case(row) for key, row in _read(connection, _CASES)},
                     groups=[_group(row) for _, row in _read(connection, _GROUPS)],
                     log={key: _log_entry(row) for key, row in _read(connection, _LOG)},
                     outbox=[_intent(row) for _, row in _read(connection, _OUTBOX)],
+                    offsets={key: _offset(row) for key, row in _read(connection, _OFFSETS)},
                 )
             except msgspec.MsgspecError as error:
                 raise StoreError(f"database: expected rows of this version: {error}") from error
@@ -118,9 +124,8 @@ class Store:
             rows.update(changes)
         error: StoreError | None = None
         try:
-            with self._engine.begin() as connection:
-                for table in _metadata.sorted_tables:
-                    _write_table(connection, table, rows)
+            if rows:
+                self._write(rows)
             rows.clear()
         except sa.exc.SQLAlchemyError as cause:
             # Without the statement's parameters: they hold whole records.
@@ -128,6 +133,11 @@ class Store:
         loop = batch[0][1].get_loop()
         if not loop.is_closed():
             loop.call_soon_threadsafe(_resolve, [future for _, future in batch], error)
+
+    def _write(self, rows: _Rows) -> None:
+        with self._engine.begin() as connection:
+            for table in _metadata.sorted_tables:
+                _write_table(connection, table, rows)
 
 
 def _resolve(futures: list[asyncio.Future[None]], error: StoreError | None) -> None:
@@ -172,18 +182,22 @@ def _set_pragmas(connection: Any, _record: object) -> None:  # Any: the driver's
 
 _json = msgspec.json.encode
 _incident = msgspec.json.Decoder(Incident).decode
+_case = msgspec.json.Decoder(Case).decode
 _group = msgspec.json.Decoder(Group).decode
 _log_entry = msgspec.json.Decoder(LogEntry).decode
 _intent = msgspec.json.Decoder(Intent).decode
+_offset = msgspec.json.Decoder(int).decode
 
 
 def _encode(changes: Changes) -> _Rows:
     rows: _Rows = {}
     tables: list[tuple[sa.Table, Mapping[Any, object]]] = [
-        (_ALERTS, {f"{number:016x}": record for number, record in changes.alerts.items()}),
+        (_ALERTS, _by_hexadecimal(changes.alerts)),
+        (_CASES, _by_hexadecimal(changes.cases)),
         (_GROUPS, changes.groups),
         (_LOG, changes.log),
         (_OUTBOX, changes.outbox),
+        (_OFFSETS, changes.offsets),
     ]
     for table, records in tables:
         for key, record in records.items():
@@ -191,26 +205,37 @@ def _encode(changes: Changes) -> _Rows:
     return rows
 
 
+def _by_hexadecimal(records: Mapping[int, object]) -> dict[str, object]:
+    return {f"{number:016x}": record for number, record in records.items()}
+
+
 def _write_table(connection: sa.Connection, table: sa.Table, rows: _Rows) -> None:
     own = {key: record for (of, key), record in rows.items() if of is table}
-    upserts = [{"key": key, "record": record} for key, record in own.items() if record is not None]
-    deletes = [{"gone": key} for key, record in own.items() if record is None]
+    upserts = [(key, record) for key, record in own.items() if record is not None]
+    deletes = [(key,) for key, record in own.items() if record is None]
     if upserts:
-        connection.execute(_UPSERTS[table.name], upserts)
+        connection.exec_driver_sql(_UPSERTS[table.name], upserts)
     if deletes:
-        connection.execute(_DELETES[table.name], deletes)
+        connection.exec_driver_sql(_DELETES[table.name], deletes)
 
 
-def _upsert(table: sa.Table) -> sa.Insert:
+def _upsert(table: sa.Table) -> str:
     statement = insert(table)
-    return statement.on_conflict_do_update(
-        index_elements=["key"], set_={"record": statement.excluded.record}
+    return _compiled(
+        statement.on_conflict_do_update(
+            index_elements=["key"], set_={"record": statement.excluded.record}
+        )
     )
+
+
+def _compiled(statement: sa.Insert | sa.Delete) -> str:
+    """SQL text, made once: SQLAlchemy's way from a statement to it takes longer than the commit."""
+    return str(statement.compile(dialect=sqlite.dialect()))
 
 
 _UPSERTS = {table.name: _upsert(table) for table in _metadata.sorted_tables}
 _DELETES = {
-    table.name: sa.delete(table).where(table.c.key == sa.bindparam("gone"))
+    table.name: _compiled(sa.delete(table).where(table.c.key == sa.bindparam("gone")))
     for table in _metadata.sorted_tables
 }
 

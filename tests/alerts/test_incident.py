@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from pipeline.alerts.incident import ECHO_MS, Ignored, Incident, Report, merge, report_of
+from pipeline.alerts.incident import Incident, Report, merge, report_of
 from pipeline.model import Alert, AlertState, fingerprint
 from tests.alerts.conftest import ReportMaker
 
@@ -12,9 +12,7 @@ LATER = T + 10_000
 
 
 def merged(held: Incident | None, report: Report, now_ms: int | None = None) -> Incident:
-    result = merge(held, report, report.time_ms if now_ms is None else now_ms)
-    assert isinstance(result, Incident)
-    return result
+    return merge(held, report, report.time_ms if now_ms is None else now_ms)
 
 
 def test_first_report_opens_an_episode_at_its_start(report: ReportMaker) -> None:
@@ -88,76 +86,34 @@ class TestAlertmanagersRules:
         assert merged(None, report(T, ends_in_ms=0)).resolved(T)
 
 
-class TestWorker:
-    @pytest.mark.parametrize(("delta_ms", "expected"), [(0, "old"), (-1, "old")])
-    def test_report_that_is_not_newer_is_ignored(
-        self, report: ReportMaker, delta_ms: int, expected: Ignored
-    ) -> None:
-        held = merged(None, report(T, source="worker"))
-        assert merge(held, report(T + delta_ms, source="worker"), LATER) == expected
+class TestSupport:
+    """The word of a source that agrees with the one that decides."""
 
-    def test_one_millisecond_newer_counts(self, report: ReportMaker) -> None:
-        held = merged(None, report(T, source="worker"))
-        assert merged(held, report(T + 1, source="worker"), LATER).updated_at_ms == T + 1
+    def test_it_lengthens_the_validity_and_changes_nothing_else(self, report: ReportMaker) -> None:
+        held = merge(None, report(T, source="worker", sample_time_ms=T - 3), T)
+        agreeing = msgspec.structs.replace(report(LATER, source="backstop"), supports=True)
+        both = merge(held, agreeing, LATER)
+        assert both == msgspec.structs.replace(held, ends_at_ms=LATER + 240_000)
 
-    def test_posts_of_the_same_moment_both_count(self, report: ReportMaker) -> None:
-        held = merged(None, report(T, starts_at_ms=T - 1))
-        assert merged(held, report(T, ends_in_ms=0, starts_at_ms=T - 1)).resolved(T)
+    def test_it_never_shortens(self, report: ReportMaker) -> None:
+        held = merge(None, report(T, source="worker"), T)
+        agreeing = report(LATER, source="backstop", ends_in_ms=1000)
+        both = merge(held, msgspec.structs.replace(agreeing, supports=True), LATER)
+        assert both == held
 
-    def test_end_of_something_unknown_is_ignored(self, report: ReportMaker) -> None:
-        assert merge(None, report(T, ends_in_ms=0, source="worker"), T) == "unknown"
-
-
-class TestBackstop:
-    def test_backstop_alone_opens_an_episode(self, report: ReportMaker) -> None:
-        assert not merged(None, report(T, source="backstop")).resolved(T)
-
-    def test_both_sources_make_one_episode(self, report: ReportMaker) -> None:
-        held = merged(None, report(T, source="worker", sample_time_ms=T - 3))
-        both = merged(held, report(LATER, source="backstop", starts_at_ms=LATER))
-        assert (both.starts_at_ms, both.episode_ms, both.sample_time_ms) == (T, T, T - 3)
-        assert both.ends_at_ms == LATER + 240_000
-        assert set(both.claims) == {"worker", "backstop"}
-
-    def test_worker_joins_the_episode_that_the_backstop_opened(self, report: ReportMaker) -> None:
-        held = merged(None, report(T, source="backstop"))
-        both = merged(held, report(LATER, source="worker", starts_at_ms=T - 7))
-        assert both.episode_ms == T
-
-    def test_backstops_end_changes_nothing_while_the_worker_reports(
-        self, report: ReportMaker
-    ) -> None:
-        held = merged(None, report(T, source="worker"))
-        both = merged(held, report(LATER, source="backstop", ends_in_ms=0))
-        assert both.ends_at_ms == held.ends_at_ms
-
-    def test_workers_end_counts_at_once(self, report: ReportMaker) -> None:
-        held = merged(None, report(T, source="worker"))
-        both = merged(held, report(T + 1, source="backstop"))
+    def test_the_end_that_the_decider_says_counts_at_once(self, report: ReportMaker) -> None:
+        held = merge(None, report(T, source="worker"), T)
+        agreeing = msgspec.structs.replace(report(T + 1, source="backstop"), supports=True)
+        both = merge(held, agreeing, T + 1)
         ended = report(LATER, source="worker", ends_in_ms=0, starts_at_ms=T)
-        assert merged(both, ended).resolved(LATER)
+        assert merge(both, ended, LATER).resolved(LATER)
 
-    @pytest.mark.parametrize(("after_ms", "echo"), [(ECHO_MS - 1, True), (ECHO_MS, False)])
-    def test_backstop_that_lags_is_an_echo(
-        self, report: ReportMaker, after_ms: int, echo: bool
-    ) -> None:
-        held = merged(None, report(T, source="worker"))
-        ended = report(LATER, source="worker", ends_in_ms=0, starts_at_ms=T)
-        held = merged(held, ended)
-        lagging = report(LATER + after_ms, source="backstop", starts_at_ms=T)
-        assert (merge(held, lagging, LATER + after_ms) == "echo") is echo
 
-    def test_backstops_end_is_no_echo(self, report: ReportMaker) -> None:
-        held = merged(None, report(T, source="worker"))
-        held = merged(held, report(LATER, source="worker", ends_in_ms=0, starts_at_ms=T))
-        late_end = report(LATER + 5, source="backstop", ends_in_ms=0, starts_at_ms=T)
-        assert merged(held, late_end).resolved(LATER + 5)
-
-    def test_backstop_counts_when_the_worker_fell_silent(self, report: ReportMaker) -> None:
-        held = merged(None, report(T, source="worker", ends_in_ms=1000))
-        assert not merged(held, report(T + 2000, source="backstop", starts_at_ms=T)).resolved(
-            T + 2000
-        )
+def test_end_by_silence_is_told_from_an_end_that_was_said(report: ReportMaker) -> None:
+    held = merge(None, report(T, ends_in_ms=1000), T)
+    assert held.ended_by_silence
+    said = merge(held, report(T + 500, ends_in_ms=0, starts_at_ms=T), T + 500)
+    assert not said.ended_by_silence
 
 
 ALERT = Alert(
@@ -198,4 +154,4 @@ def test_pending_and_inactive_end_what_fired(state: AlertState, ends: int) -> No
     )
     made = report_of(alert, 1)
     assert made.ends_at_ms == ends
-    assert merge(None, made, T) == "unknown"
+    assert made.says_end

@@ -82,7 +82,7 @@ async def test_firing_and_its_end_are_told_and_pending_is_not(
     assert receiver.told() == [[("Down", "firing")], [("Down", "resolved")]]
     async with session.get(f"{process.url}/metrics") as response:
         metrics = await response.text()
-    assert "watchkeeper_dispatch_kafka_connected 1.0" in metrics
+    assert 'watchkeeper_dispatch_kafka_connected{topic="alerts"} 1.0' in metrics
     assert 'watchkeeper_alerts_received_total{source="worker"} 4.0' in metrics
     assert 'watchkeeper_alerts_ignored_total{reason="unknown"} 1.0' in metrics
     assert "watchkeeper_notification_latency_seconds_count 1.0" in metrics
@@ -156,4 +156,4 @@ async def test_api_works_while_kafka_is_down(
         assert response.status == 200
     await receiver.until(lambda: receiver.told() == [[("Down", "firing")]])
     async with session.get(f"{process.url}/metrics") as response:
-        assert "watchkeeper_dispatch_kafka_connected 0.0" in await response.text()
+        assert 'watchkeeper_dispatch_kafka_connected{topic="alerts"} 0.0' in await response.text()

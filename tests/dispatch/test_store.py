@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.alerts.board import Changes
 from pipeline.alerts.group import Group, LogEntry
-from pipeline.alerts.incident import Claim, Incident
+from pipeline.alerts.incident import Incident
 from pipeline.alerts.notification import AlertInMessage, Intent, Message
+from pipeline.alerts.referee import Case, Word
+from pipeline.alerts.saved import Changes
 from pipeline.dispatch.store import Store, StoreError
 
 INCIDENT = Incident(
@@ -20,8 +21,8 @@ INCIDENT = Incident(
     ends_at_ms=2,
     updated_at_ms=3,
     episode_ms=4,
-    claims={"worker": Claim(5, 6)},
 )
+CASE = Case(worker=Word(5, 6, 4), backstop=Word(7, 8, 9))
 GROUP = Group(
     id="0 {}:{}", route_id="0", key="{}:{}", labels=(), members={1, 2**64 - 1}, next_flush_ms=7
 )
@@ -49,7 +50,12 @@ def url(tmp_path: Path) -> str:
 async def test_what_was_committed_comes_back(url: str) -> None:
     store = Store(url)
     changes = Changes(
-        {INCIDENT.fingerprint: INCIDENT}, {GROUP.id: GROUP}, {"k": ENTRY}, {"abc": INTENT}
+        alerts={INCIDENT.fingerprint: INCIDENT},
+        cases={INCIDENT.fingerprint: CASE},
+        groups={GROUP.id: GROUP},
+        log={"k": ENTRY},
+        outbox={"abc": INTENT},
+        offsets={"alerts": 7},
     )
     await store.write(changes)
     await store.close()
@@ -59,6 +65,7 @@ async def test_what_was_committed_comes_back(url: str) -> None:
     assert (saved.alerts, saved.groups, saved.log, saved.outbox) == (
         [INCIDENT], [GROUP], {"k": ENTRY}, [INTENT],
     )  # fmt: skip
+    assert (saved.cases, saved.offsets) == ({INCIDENT.fingerprint: CASE}, {"alerts": 7})
 
 
 async def test_last_word_on_a_key_counts(url: str) -> None:
