@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypedDict
 
-from aiokafka.conn import create_conn
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from pipeline.secret import SecretError, read_secret
@@ -20,6 +20,7 @@ from pipeline.settings import KafkaSettings, Settings, SettingsError
 from pipeline.tls import ClientTls, TlsError, client_context
 
 _KNOCK_MS = 5000
+_CLOSE_S = 0.2
 
 
 class Connection(TypedDict):
@@ -137,12 +138,16 @@ async def explained(connection: Connection) -> AsyncIterator[None]:
     try:
         yield
     except KafkaConnectionError as error:
-        answers = await asyncio.gather(
-            *(_knock(address, connection) for address in connection["bootstrap_servers"])
-        )
-        if refusals := [answer for answer in answers if answer]:
-            raise BrokerRefusalError(*refusals) from error
+        if reasons := await refusals(connection):
+            raise BrokerRefusalError(*reasons) from error
         raise
+
+
+async def refusals(connection: Connection) -> list[str]:
+    """Why no broker takes us, a line for each; empty when one does."""
+    addresses = connection["bootstrap_servers"]
+    answers = await asyncio.gather(*(_knock(address, connection) for address in addresses))
+    return answers if all(answers) else []
 
 
 async def _knock(address: str, connection: Connection) -> str:
@@ -154,20 +159,23 @@ async def _knock(address: str, connection: Connection) -> str:
         expected += (
             f" and lets {connection['sasl_plain_username']!r} in by {connection['sasl_mechanism']}"
         )
+    client = AIOKafkaConnection(
+        host.strip("[]"),
+        int(port),
+        request_timeout_ms=_KNOCK_MS,
+        ssl_context=connection["ssl_context"],
+        security_protocol=protocol,
+        sasl_mechanism=connection["sasl_mechanism"],
+        sasl_plain_username=connection["sasl_plain_username"],
+        sasl_plain_password=connection["sasl_plain_password"],
+    )
     try:
-        connected = await create_conn(
-            host.strip("[]"),
-            int(port),
-            request_timeout_ms=_KNOCK_MS,
-            ssl_context=connection["ssl_context"],
-            security_protocol=protocol,
-            sasl_mechanism=connection["sasl_mechanism"],
-            sasl_plain_username=connection["sasl_plain_username"],
-            sasl_plain_password=connection["sasl_plain_password"],
-        )
+        await client.connect()
     except (OSError, KafkaError) as error:  # a TimeoutError is an OSError
         return f"{address}: {expected}, got: {_came(error)}"
-    connected.close()
+    finally:
+        # Its future is never done if there was no connection.
+        await asyncio.wait([client.close()], timeout=_CLOSE_S)
     return ""
 
 

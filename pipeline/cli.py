@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -55,9 +57,25 @@ def main(context: click.Context, config: Path | None) -> None:
 
 
 def settings_of(context: click.Context) -> Settings:
-    """The settings, or exit 3 with every problem."""
-    try:
+    """The settings, found usable; or exit 3 with every problem."""
+    from pipeline.brokers import connection_of
+
+    settings = loaded_settings(context)
+    with _problems_exit():
+        connection_of(settings)
+    return settings
+
+
+def loaded_settings(context: click.Context) -> Settings:
+    """The settings as they are written, or exit 3 with every problem."""
+    with _problems_exit():
         return load_settings(context.obj, os.environ)
+
+
+@contextmanager
+def _problems_exit() -> Iterator[None]:
+    try:
+        yield
     except SettingsError as error:
         for problem in error.problems:
             click.echo(problem, err=True)
@@ -118,7 +136,7 @@ def check(context: click.Context, as_json: bool) -> None:
     """
     from pipeline.local.check import run
 
-    sys.exit(run(settings_of(context), as_json=as_json))
+    sys.exit(run(loaded_settings(context), as_json=as_json))
 
 
 @main.command()

@@ -8,13 +8,14 @@ from pathlib import Path
 import msgspec
 
 from pipeline.api.http import ListenError, split_address
+from pipeline.brokers import connection_of
 from pipeline.collect.collector import load_config
 from pipeline.dispatch.main import read_config
 from pipeline.document import ConfigError
 from pipeline.local.problems import EXIT_DONE, EXIT_FAILED
 from pipeline.rules.document import Severity
 from pipeline.rules.files import load_rules, rule_files
-from pipeline.settings import Settings
+from pipeline.settings import Settings, SettingsError
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -48,7 +49,7 @@ def run(settings: Settings, *, as_json: bool) -> int:
 
 def inspect_configuration(settings: Settings, root: Path) -> Report:
     """Read everything that the settings name; relative globs of rules start at `root`."""
-    findings = [*_addresses(settings), *_targets(settings)]
+    findings = [*_addresses(settings), *_brokers(settings), *_targets(settings)]
     files = rule_files(settings.rules.files, root.resolve())
     if not files:
         wanted = ", ".join(settings.rules.files)
@@ -90,6 +91,14 @@ def _targets(settings: Settings) -> list[Finding]:
         load_config(settings)
     except ConfigError as error:
         return [Finding("targets", "error", line) for line in error.problems]
+    return []
+
+
+def _brokers(settings: Settings) -> list[Finding]:
+    try:
+        connection_of(settings)
+    except SettingsError as error:
+        return [Finding("settings", "error", line) for line in error.problems]
     return []
 
 

@@ -225,6 +225,16 @@ def check_folder(log_dir: Path) -> None:
         )
 
 
+def check_protocol(settings: Settings) -> None:
+    """Raise `MissingError` if the settings want another protocol than the local broker's."""
+    protocol = settings.kafka.security_protocol
+    if protocol != "PLAINTEXT":
+        raise MissingError(
+            f"kafka.security_protocol: expected PLAINTEXT, got {protocol}: the broker that this "
+            "starts is for this machine only; leave `kafka` and `up` out to use your own cluster"
+        )
+
+
 def local_kafka(settings: Settings) -> LocalKafka:
     """The broker that the settings describe, in `kafka` under the data folder."""
     return LocalKafka(
@@ -247,6 +257,7 @@ def run(settings: Settings) -> int:
     configure_logging("kafka")
     broker = local_kafka(settings)
     try:
+        check_protocol(settings)
         broker.start(show_progress)
         ensure_topics(settings)
         show_progress("")

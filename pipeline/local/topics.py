@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 
@@ -9,8 +10,7 @@ import msgspec
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
 
-from pipeline.brokers import connection_of
-from pipeline.local.kafka_probe import answers
+from pipeline.brokers import connection_of, refusals
 from pipeline.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -80,9 +80,8 @@ def ensure_topics(settings: Settings) -> None:
     """
     wanted = wanted_topics(settings)
     connection = connection_of(settings)
-    context = connection["ssl_context"]
-    if not any(answers(address, context=context) for address in settings.brokers):
-        raise TopicError(f"Kafka doesn't answer at {', '.join(settings.brokers)}")
+    if reasons := asyncio.run(refusals(connection)):
+        raise TopicError("\n".join(reasons))
     admin = KafkaAdminClient(**connection)
     try:
         existing = _partitions(admin)

@@ -17,7 +17,7 @@ from rich.live import Live
 
 from pipeline.api.http import ListenError, serve
 from pipeline.local.folder import keep_clock, locked
-from pipeline.local.kafka import show_progress
+from pipeline.local.kafka import check_protocol, show_progress
 from pipeline.local.kafka_jars import cache_folder, java, kafka_jars
 from pipeline.local.poll import Poller
 from pipeline.local.problems import EXIT_DONE, EXIT_FAILED, EXIT_MISSING, MissingError, StartError
@@ -47,6 +47,7 @@ def run(
     try:
         with locked(folder):
             _keep_log(folder / "logs")
+            check_protocol(settings)
             speed = speed if speed != 1.0 else settings.clock.speed
             clock = keep_clock(folder, speed, time.time())
             stack = settings_of_stack(settings, nodes, clock)

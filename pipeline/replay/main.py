@@ -8,6 +8,7 @@ that harmless.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections import Counter
@@ -21,7 +22,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
-from pipeline.brokers import connection_of
+from pipeline.brokers import connection_of, refusals
 from pipeline.replay.selection import NOTE_LIMIT, Done, Request, is_chosen, rejection_of
 from pipeline.settings import Settings
 
@@ -64,8 +65,9 @@ def run(settings: Settings, request: Request, *, dry_run: bool, as_json: bool, a
                     return EXIT_FAILED
                 replay.send(found)
     except KafkaError as error:
-        brokers = ", ".join(settings.brokers)
-        print(f"replay: Kafka at {brokers}: {error!r}", file=sys.stderr)
+        reasons = asyncio.run(refusals(connection_of(settings)))
+        reason = "; ".join(reasons) or f"Kafka at {', '.join(settings.brokers)}: {error!r}"
+        print(f"replay: {reason}", file=sys.stderr)
         return EXIT_FAILED
     except ReplayError as error:
         print(f"replay: {error}", file=sys.stderr)

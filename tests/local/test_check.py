@@ -9,6 +9,7 @@ from pipeline.local.check import inspect_configuration, report_text, run
 from pipeline.settings import (
     CollectSettings,
     DispatchSettings,
+    KafkaSettings,
     RulesSettings,
     Settings,
     WorkerSettings,
@@ -37,6 +38,7 @@ def test_problems_of_every_part_are_in_one_report(settings: Settings, tmp_path: 
     (tmp_path / "feeds.cfg").write_text("websocket_configs: [{feeds: [/nowhere]}]\n")
     broken = Settings(
         rules=settings.rules,
+        kafka=KafkaSettings(security_protocol="SSL", ssl_ca_file="/nowhere/ca"),
         worker=WorkerSettings(listen="everywhere"),
         dispatch=DispatchSettings(config_file=str(tmp_path / "am.cfg")),
         collect=CollectSettings(
@@ -46,6 +48,7 @@ def test_problems_of_every_part_are_in_one_report(settings: Settings, tmp_path: 
     report = inspect_configuration(broken, tmp_path)
     assert not report.ok
     messages = "\n".join(f"{finding.part}: {finding.message}" for finding in report.problems)
+    assert "settings: kafka.ssl: /nowhere/ca: can't be read: No such file" in messages
     assert "settings: worker.listen: everywhere: expected host:port" in messages
     assert f"rules: {tmp_path}/bad.yml:1: groups[0].rules[0].expr" in messages
     assert f"receivers: {tmp_path}/am.cfg:" in messages

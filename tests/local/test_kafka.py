@@ -14,9 +14,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from pipeline.api.http import port_is_free
-from pipeline.local.kafka import CLUSTER_ID, LocalKafka, check_folder
+from pipeline.local.kafka import CLUSTER_ID, LocalKafka, check_folder, check_protocol
 from pipeline.local.kafka_probe import answers
 from pipeline.local.problems import MissingError
+from pipeline.settings import KafkaSettings, Settings
 
 
 def broker_in(folder: Path, port: int, controller_port: int) -> LocalKafka:
@@ -143,3 +144,9 @@ async def test_the_broker_keeps_records_through_a_kill_and_ends_with_its_command
         code = command.process.wait(30)
     assert code == 0
     assert port_is_free(address)
+
+
+def test_a_protocol_that_the_local_broker_does_not_speak_is_refused():
+    with pytest.raises(MissingError, match="^kafka.security_protocol: expected PLAINTEXT, got SSL"):
+        check_protocol(Settings(kafka=KafkaSettings(security_protocol="SSL")))
+    check_protocol(Settings())

@@ -177,7 +177,7 @@ def test_a_broker_that_is_away_is_named(tmp_path):
         command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "replay: Kafka at 127.0.0.1:1:" in done.stderr
+    assert "replay: 127.0.0.1:1: expected a broker that speaks PLAINTEXT, got: " in done.stderr
 
 
 @pytest.mark.parametrize(
