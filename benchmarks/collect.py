@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import random
@@ -209,6 +210,7 @@ def main() -> None:
         return
     logging.disable(logging.WARNING)
     reference = prometheus_client_rate()
+    gc.freeze()  # as the command does
     if arguments.sink == "kafka":
         layouts = asyncio.run(with_kafka(arguments.seconds))
     else:

@@ -79,10 +79,18 @@ class Target(msgspec.Struct, frozen=True, order=True, dict=True):
         return hash64(self.job, self.instance, self.feed)
 
 
+def metric_name(labels: Labels) -> str:
+    """The value of `__name__`; "" without one."""
+    for name, value in labels:
+        if name == "__name__":
+            return value
+    return ""
+
+
 SeriesKind = Literal["counter", "gauge", "histogram", "summary", "info", "stateset", "unknown"]
 
 
-class Series(msgspec.Struct, frozen=True, cache_hash=True):
+class Series(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """What one column of a frame is: its labels (with `__name__`), metric type and unit."""
 
     labels: Labels
@@ -91,7 +99,7 @@ class Series(msgspec.Struct, frozen=True, cache_hash=True):
 
     @property
     def name(self) -> str:
-        return next((value for name, value in self.labels if name == "__name__"), "")
+        return metric_name(self.labels)
 
 
 class SeriesDictionary(msgspec.Struct, frozen=True, dict=True):

@@ -7,6 +7,7 @@ up. So an endpoint whose series flap needs no new dictionary for each scrape.
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +40,7 @@ ENDED_AFTER_MS = 300_000
 _SPARE_COLUMNS = 32
 _REMEMBERED_LAYOUTS, _SMALL_LAYOUT = 8, 200
 """A feed has a few small layouts in turn, one for each type of message; a scrape has one."""
+_UNNAMED = Series(())
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -179,29 +181,39 @@ class FrameBuilder:
         return _part(readings, readings.times_ms == 0), built
 
     def _place(self, layout: tuple[Series, ...], *, complete: bool) -> _Placement:
-        """The columns of a layout's samples.
+        """The columns of a layout's samples."""
+        for known, placement in self._placements:
+            if known is layout or known == layout:
+                return placement
+        named = self._named(layout)
+        width = len(self._columns)
+        placement = self._place_new(named, complete=complete)
+        if len(self._columns) > width:
+            self._dictionary = None
+        if not placement.dropped:
+            others = _REMEMBERED_LAYOUTS - 1 if len(layout) <= _SMALL_LAYOUT else 0
+            self._placements = [(layout, placement), *self._placements[:others]]
+        return placement
+
+    def _place_new(self, layout: list[Series | None], *, complete: bool) -> _Placement:
+        """The columns of a layout's samples, new ones for new series; None: not stored.
 
         The target may have `max_series`: those of the layout, if it is complete, else also those
         that go on without being in it.
         """
-        for known, placement in self._placements:
-            if known is layout or known == layout:
-                return placement
-        if len(self._names) > 2 * len(layout) + 1000:
-            self._names.clear()
+        columns = self._columns
         kept: dict[int, int] = {}
         dropped = duplicates = 0
         series_count = 0 if complete else int(np.count_nonzero(self._going_on))
         for position, series in enumerate(layout):
-            named = self._name(series)
-            if named is None:
+            if series is None:
                 continue
-            column = self._columns.get(named)
+            column = columns.get(series)
             if column is None:
                 if series_count >= self._max_series:
                     dropped += 1
                     continue
-                column = self._column(named)
+                column = columns[series] = len(columns)
                 series_count += 1
             elif column in kept:
                 duplicates += 1
@@ -209,23 +221,25 @@ class FrameBuilder:
             elif complete:
                 series_count += 1
             kept[column] = position
-        placement = _Placement(
+        return _Placement(
             np.fromiter(kept.values(), np.int64, len(kept)),
             np.fromiter(kept.keys(), np.int64, len(kept)),
             dropped,
             duplicates,
         )
-        if not dropped:
-            others = _REMEMBERED_LAYOUTS - 1 if len(layout) <= _SMALL_LAYOUT else 0
-            self._placements = [(layout, placement), *self._placements[:others]]
-        return placement
 
-    def _name(self, series: Series) -> Series | None:
-        try:
-            return self._names[series]
-        except KeyError:
-            named = self._names[series] = self._naming.name(series)
-            return named
+    def _named(self, layout: tuple[Series, ...]) -> list[Series | None]:
+        """The series of a layout as they are stored."""
+        names = self._names
+        if len(names) > 2 * len(layout) + 1000:
+            names.clear()
+        result: list[Series | None] = []
+        for series in layout:
+            named = names.get(series, _UNNAMED)
+            if named is _UNNAMED:
+                named = names[series] = self._naming.name(series)
+            result.append(named)
+        return result
 
     def _column(self, series: Series) -> int:
         """The column of a series, a new one if it has none."""
@@ -247,10 +261,10 @@ class FrameBuilder:
         current = int(np.count_nonzero(self._going_on))
         if len(self._going_on) - current <= max(_SPARE_COLUMNS, current // 2):
             return
-        kept = [s for s, goes_on in zip(self._columns, self._going_on, strict=True) if goes_on]
+        kept = compress(self._columns, self._going_on.tolist())
         self._columns = {series: column for column, series in enumerate(kept)}
         self._seen_ms = self._seen_ms[self._going_on]
-        self._going_on = np.ones(len(kept), dtype=np.bool_)
+        self._going_on = np.ones(len(self._columns), dtype=np.bool_)
         self._placements = []
         self._report_columns = None
         self._dictionary = None

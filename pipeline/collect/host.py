@@ -17,8 +17,9 @@ from pipeline.collect.scraper import ACCEPT
 from pipeline.collect.status import Status
 from pipeline.collect.targets import Watched
 from pipeline.ingest.host import Disk, Filesystem, HostSnapshot, Interface, read_host
-from pipeline.ingest.prometheus_text import ParseError, TextParser
+from pipeline.ingest.prometheus_text import TextParser
 from pipeline.ingest.readings import Readings
+from pipeline.ingest.series_text import ParseError
 from pipeline.model import Target, labels_from
 from pipeline.settings import CollectSettings
 

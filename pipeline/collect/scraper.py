@@ -19,8 +19,9 @@ from pipeline.collect.pacing import interval_ms, next_due_ms
 from pipeline.collect.relabel import Relabel
 from pipeline.collect.status import Status
 from pipeline.collect.targets import Watched
-from pipeline.ingest.prometheus_text import ParseError, TextParser
+from pipeline.ingest.prometheus_text import TextParser
 from pipeline.ingest.readings import Readings
+from pipeline.ingest.series_text import ParseError
 from pipeline.selfmetrics import fields
 from pipeline.settings import CollectSettings
 

@@ -2,7 +2,8 @@
 
 A target's body mostly has the layout it had the last time: the same series in the same order.
 `TextParser` keeps it, and then reads only the numbers (`text_values.py`). A line whose series was
-in the body before is recognised by its text; only what is new is taken apart.
+in the body before is recognised by its text, a new one by its shape (`series_text.py`); only what
+is left is taken apart.
 
 References
 ----------
@@ -14,12 +15,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from pipeline.ingest.readings import Family, PayloadError, Readings
+from pipeline.ingest.readings import Family, Readings
+from pipeline.ingest.series_text import ParseError, Shapes, decode_utf8, parse_labels, unescaped
 from pipeline.ingest.text_values import MISMATCH, BoolArray, ByteArray, read_numbers
 from pipeline.model import FloatArray, IntArray, Series, SeriesKind, labels_from
 
@@ -32,13 +33,9 @@ _SERIES = re.compile(
     rb"[ \t]*+[a-zA-Z_:][a-zA-Z0-9_:]*+"
     rb'(?:[ \t]*+\{(?:[^"}]|"(?:[^"\\]|\\.)*+")*+\})?+[ \t]*+'
 )
-_LABEL = re.compile(
-    rb'[ \t]*+([a-zA-Z_][a-zA-Z0-9_]*+)[ \t]*+=[ \t]*+"((?:[^"\\]|\\.)*+)"[ \t]*+(?:,|$)'
-)
 _COMMENT = re.compile(
     rb"[ \t]*+#[ \t]++(HELP|TYPE|UNIT)[ \t]++([a-zA-Z_:][a-zA-Z0-9_:]*+)[ \t]*+(.*+)"
 )
-_ESCAPE = re.compile(r'\\([\\"n])')
 _HELP_ESCAPE = re.compile(r"\\([\\n])")
 _SUFFIXES = ("_total", "_count", "_sum", "_bucket", "_created", "_info")
 _KINDS: dict[bytes, SeriesKind] = {
@@ -53,15 +50,7 @@ _KINDS: dict[bytes, SeriesKind] = {
     b"unknown": "unknown",
 }
 _UNKNOWN = Family()
-
-
-class ParseError(PayloadError):
-    """A body that is no exposition; `line` counts from 1."""
-
-    def __init__(self, line: int, expected: str, got: bytes) -> None:
-        shown = got[:60].decode("utf-8", "backslashreplace")
-        super().__init__("exposition", f"line {line}: expected {expected}, got {shown!r}")
-        self.line = line
+_SPARE_SHAPES = 1000
 
 
 class _Layout(msgspec.Struct, frozen=True, eq=False):
@@ -82,6 +71,7 @@ class TextParser:
     def __init__(self) -> None:
         self._layout: _Layout | None = None
         self._known: dict[bytes, _Known] = {}
+        self._shapes = Shapes()
         self._families: dict[str, Family] = {}
 
     @property
@@ -110,8 +100,16 @@ class TextParser:
         readings = self.parse_known(body)
         if readings is not None:
             return readings
-        walk = _Walk(self._known, self._families)
-        readings, self._layout = walk.read(body)
+        walk = _Walk(self._known, self._shapes, self._families)
+        layout = walk.read(body, quick=True)
+        readings = _read_known(layout, body)
+        if readings is None:  # something that isn't as simple as it looked, or is no number
+            walk = _Walk(self._known, self._shapes, self._families)
+            layout = walk.read(body, quick=False)
+            readings = _readings(layout, walk.numbers(body))
+        self._layout = layout
+        if len(self._shapes) > 2 * len(readings.series) + _SPARE_SHAPES:
+            self._shapes.clear()
         self._known, self._families = walk.seen, walk.families
         return readings
 
@@ -155,8 +153,8 @@ def _readings(layout: _Layout, numbers: FloatArray) -> Readings:
     return Readings(layout.series, numbers[~layout.whole], times)
 
 
-class _Known(NamedTuple):
-    """A series that was met before, by the text before its value."""
+class _Known(msgspec.Struct, frozen=True, gc=False):
+    """A series that was met before, by the text before its value. Holds nothing that holds it."""
 
     name: str
     family: Family
@@ -166,57 +164,67 @@ class _Known(NamedTuple):
 class _Walk:
     """One pass over a body, line by line."""
 
-    def __init__(self, known: dict[bytes, _Known], families: dict[str, Family]) -> None:
+    def __init__(
+        self, known: dict[bytes, _Known], shapes: Shapes, families: dict[str, Family]
+    ) -> None:
         self._known = known
+        self._shapes = shapes
         self._families_before = families
         self.seen: dict[bytes, _Known] = {}
         self.families: dict[str, Family] = {}
+        self._last_family = ("", _UNKNOWN)
+        """Of the last sample, by its name: most samples have the name of the one before."""
         self._series: list[Series] = []
-        self._numbers: list[float] = []
+        self._bounds: list[int] = []
+        """Where each slot's number begins and ends in the body, in turn."""
         self._timed: list[int] = []
-        self._spans: list[tuple[int, int]] = []
-        """Where each slot's number stands in the body."""
-        self._whole: list[bool] = []
+        self._time_slots: list[int] = []
 
-    def read(self, body: bytes) -> tuple[Readings, _Layout]:
+    def read(self, body: bytes, *, quick: bool) -> _Layout:
+        """The layout of `body`. If `quick`, its numbers may turn out to be none."""
         start = 0
         for number, line in enumerate(body.split(b"\n"), start=1):
-            if not self._known_sample(line, start):
+            if not (quick and self._quick_sample(line, start)):
                 self._line(line, start, number)
             start += len(line) + 1
-        layout = self._layout(body)
-        return _readings(layout, np.array(self._numbers)), layout
+        return self._layout(body)
+
+    def numbers(self, body: bytes) -> FloatArray:
+        """Of each slot, after a reading that wasn't quick."""
+        bounds = self._bounds
+        slots = zip(bounds[::2], bounds[1::2], strict=True)
+        return np.array([float(body[start:end]) for start, end in slots])
 
     def _layout(self, body: bytes) -> _Layout:
-        texts = []
-        position = 0
-        for start, end in self._spans:
-            texts.append(body[position:start])
-            position = end
-        texts.append(body[position:])
+        bounds = [0, *self._bounds, len(body)]
+        texts = [body[start:end] for start, end in zip(bounds[::2], bounds[1::2], strict=True)]
         offsets = np.zeros(len(texts) + 1, dtype=np.int64)
         np.cumsum([len(text) for text in texts], out=offsets[1:])
+        whole = np.zeros(len(texts) - 1, dtype=np.bool_)
+        whole[self._time_slots] = True
         return _Layout(
             np.frombuffer(b"".join(texts), np.uint8),
             offsets,
-            np.array(self._whole, dtype=np.bool_),
+            whole,
             tuple(self._series),
             np.array(self._timed, dtype=np.int64),
         )
 
-    def _known_sample(self, line: bytes, start: int) -> bool:
-        """Take `line` if it is a series that the last body had, one space and a number."""
+    def _quick_sample(self, line: bytes, start: int) -> bool:
+        """Take `line` if it is a series of known text or shape, a space, and one word more."""
         text, _, number = line.rpartition(b" ")
         known = self._known.get(text)
-        if known is None or self._family(known.name) is not known.family:
-            return False
-        try:
-            self._numbers.append(parse_value(number))
-        except ValueError:
+        if known is None:
+            named = self._shapes.read(text)
+            if named is None:
+                return False
+            name, labels = named
+            family = self._family(name)
+            known = _Known(name, family, Series(labels, family.kind, family.unit))
+        elif self._family(known.name) is not known.family:
             return False
         end = start + len(line)
-        self._spans.append((end - len(number), end))
-        self._whole.append(False)
+        self._bounds += (end - len(number), end)
         self.seen[text] = known
         self._series.append(known.series)
         return True
@@ -234,35 +242,34 @@ class _Walk:
 
     def _sample(self, match: re.Match[bytes], start: int, line: int) -> None:
         try:
-            value = parse_value(match["value"])
+            parse_value(match["value"])
         except ValueError:
             raise ParseError(line, "a number as value", match["value"]) from None
-        self._slot(match, "value", start, value)
+        self._slot(match, "value", start)
         if match["time"] is not None:
             self._timed.append(len(self._series))
-            self._slot(match, "time", start, float(match["time"]))
+            self._time_slots.append(len(self._bounds) // 2)
+            self._slot(match, "time", start)
         text = match["series"]
         name = match["name"].decode()
         family = self._family(name)
         known = self.seen.get(text) or self._known.get(text)
         if known is None or known.family is not family:
-            known = _Known(name, family, _series(match, name, family, line))
+            labels = parse_labels(name, match["labels"] or b"", line)
+            self._shapes.learn(text, labels)
+            known = _Known(name, family, Series(labels_from(labels), family.kind, family.unit))
         self.seen[text] = known
         self._series.append(known.series)
 
-    def _slot(self, match: re.Match[bytes], group: str, start: int, number: float) -> None:
-        self._numbers.append(number)
-        self._spans.append((start + match.start(group), start + match.end(group)))
-        self._whole.append(group == "time")
+    def _slot(self, match: re.Match[bytes], group: str, start: int) -> None:
+        self._bounds += (start + match.start(group), start + match.end(group))
 
     def _family(self, name: str) -> Family:
-        family = self.families.get(name)
-        if family is not None:
-            return family
-        for suffix in _SUFFIXES:
-            if name.endswith(suffix):
-                return self.families.get(name.removesuffix(suffix), _UNKNOWN)
-        return _UNKNOWN
+        last, family = self._last_family
+        if name != last:
+            family = _family_of(name, self.families)
+            self._last_family = (name, family)
+        return family
 
     def _comment(self, text: bytes, line: int) -> None:
         match = _COMMENT.fullmatch(text)
@@ -276,41 +283,23 @@ class _Walk:
                 raise ParseError(line, "one of the metric types", rest)
             family = msgspec.structs.replace(family, kind=kind)
         elif what == b"HELP":
-            text_ = _HELP_ESCAPE.sub(_unescaped, _utf8(match[3], line))
+            text_ = unescaped(decode_utf8(match[3], line), _HELP_ESCAPE)
             family = msgspec.structs.replace(family, help=text_)
         else:
-            family = msgspec.structs.replace(family, unit=_utf8(rest, line))
+            family = msgspec.structs.replace(family, unit=decode_utf8(rest, line))
         before = self._families_before.get(name)
         self.families[name] = before if before == family else family
+        self._last_family = ("", _UNKNOWN)
 
 
-def _series(match: re.Match[bytes], name: str, family: Family, line: int) -> Series:
-    labels = {"__name__": name}
-    text = match["labels"] or b""
-    position = 0
-    end = len(text.rstrip(b" \t"))
-    while position < end:
-        label = _LABEL.match(text, position)
-        if label is None:
-            raise ParseError(line, 'a label as name="value"', text[position:])
-        label_name = label[1].decode()
-        if label_name in labels:
-            raise ParseError(line, "each label once", label[1])
-        value = _utf8(label[2], line)
-        labels[label_name] = _ESCAPE.sub(_unescaped, value) if "\\" in value else value
-        position = label.end()
-    return Series(labels_from(labels), family.kind, family.unit)
-
-
-def _unescaped(match: re.Match[str]) -> str:
-    return "\n" if match[1] == "n" else match[1]
-
-
-def _utf8(text: bytes, line: int) -> str:
-    try:
-        return text.decode()
-    except UnicodeDecodeError:
-        raise ParseError(line, "UTF-8", text) from None
+def _family_of(name: str, families: Mapping[str, Family]) -> Family:
+    family = families.get(name)
+    if family is not None:
+        return family
+    for suffix in _SUFFIXES:
+        if name.endswith(suffix):
+            return families.get(name.removesuffix(suffix), _UNKNOWN)
+    return _UNKNOWN
 
 
 def _what_is_wrong(line: bytes, number: int) -> ParseError:

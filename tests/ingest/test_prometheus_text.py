@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.ingest.prometheus_text import ParseError, TextParser, parse_value
+from pipeline.ingest.prometheus_text import TextParser, parse_value
 from pipeline.ingest.readings import Family, Readings
+from pipeline.ingest.series_text import ParseError
 
 EXPOSITION = """\
 # HELP http_requests_total The total number of \\\\ HTTP\\n requests.
