@@ -64,7 +64,7 @@ class Discovery:
                 for watched in scrape_targets(job, next(of_job), problems)
             ),
             tuple(
-                FeedSpec(watched, watched.target.feed)
+                FeedSpec(watched, watched.target.feed, feed_job.token)
                 for feed_job in self._config.feeds.feeds
                 for watched in feed_targets(feed_job, next(of_job))
             ),

@@ -6,6 +6,7 @@ The file is YAML, in the style of Prometheus' `scrape_configs`:
       - job_name: aurigraph-production
         feeds: [/ws/metrics, /ws/dashboard]        # of `pipeline.ingest.ledger_feeds.FEEDS`
         scheme: ws                                 # or wss; default ws
+        authorization: {credentials_file: token}   # or credentials; for feeds that want a token
         static_configs:
           - targets: ["127.0.0.1:19200"]
             labels: {node: validator-000}
@@ -30,9 +31,21 @@ import msgspec
 from pipeline.collect.static_targets import TargetSources, read_config, read_sources
 from pipeline.document import ConfigError, Value
 from pipeline.ingest.ledger_feeds import FEEDS
+from pipeline.secret import Secret, read_secret
 
 _SOURCES = ("static_configs", "file_sd_configs")
 DEFAULT_INTERVAL_MS, DEFAULT_TIMEOUT_MS = 15_000, 10_000
+
+
+class Token(msgspec.Struct, frozen=True):
+    """What opens a feed; a file is read anew for each connection."""
+
+    secret: Secret = Secret()
+    file: str = ""
+
+    def read(self) -> str:
+        """Raises SecretError."""
+        return read_secret(self.secret, self.file)
 
 
 class FeedJob(msgspec.Struct, frozen=True):
@@ -42,6 +55,7 @@ class FeedJob(msgspec.Struct, frozen=True):
     feeds: tuple[str, ...]
     scheme: str
     sources: TargetSources
+    token: Token = Token()
 
 
 class HealthJob(msgspec.Struct, frozen=True):
@@ -90,19 +104,39 @@ def _items(sections: dict[str, Value], key: str) -> list[Value]:
 
 
 def _read_feed(value: Value, folder: Path) -> FeedJob:
-    fields = value.fields(("job_name", "feeds", "scheme", *_SOURCES))
+    fields = value.fields(("job_name", "feeds", "scheme", "authorization", *_SOURCES))
     feeds = []
     for item in _items(fields, "feeds"):
         if item.text() in FEEDS:
             feeds.append(item.text())
         else:
             item.problem(f"expected one of {', '.join(FEEDS)}, got {item.text()!r}")
+    token = Token()
+    if "authorization" in fields:
+        token = _read_token(fields["authorization"], folder)
+    for feed in feeds:
+        if FEEDS[feed].login != "none" and token == Token():
+            value.problem(f"expected an authorization: {feed} wants a token")
     return FeedJob(
         _name(value, fields),
         tuple(feeds),
         _choice(fields, "scheme", ("ws", "wss")),
         read_sources(fields, folder),
+        token,
     )
+
+
+def _read_token(value: Value, folder: Path) -> Token:
+    """As in Prometheus; the file is relative to the configuration's."""
+    fields = value.fields(("type", "credentials", "credentials_file"))
+    if "type" in fields and fields["type"].text().lower() != "bearer":
+        fields["type"].problem("expected Bearer")
+    if len(fields.keys() & {"credentials", "credentials_file"}) != 1:
+        value.problem("expected credentials or credentials_file")
+        return Token()
+    if "credentials" in fields:
+        return Token(Secret(fields["credentials"].text()))
+    return Token(file=str(folder / fields["credentials_file"].text()))
 
 
 def _read_health(value: Value, folder: Path) -> HealthJob:

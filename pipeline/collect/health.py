@@ -60,17 +60,19 @@ class HealthProbe:
         with self._outlet.holding(self._watched.target, time_ms):
             began = time.perf_counter()
             readings = _UNREACHABLE
-            error = ""
+            error, outcome = "", "ok"
             try:
                 timeout_s = self._watched.timeout_ms / 1000
                 body = await fetch(
                     self._session, self._watched.url, timeout_s, MAX_HEALTH_BYTES, accept=ACCEPTED
                 )
                 readings = read_health(body)
-            except (FetchError, PayloadError) as failure:
-                error = str(failure)
-                if isinstance(failure, PayloadError):
-                    metrics.REJECTED.labels(failure.reason).inc()
+            except FetchError as failure:
+                error, outcome = str(failure), failure.outcome
+            except PayloadError as failure:
+                error, outcome = str(failure), "malformed"
+                metrics.REJECTED.labels(failure.reason).inc()
+            metrics.PROBES.labels(outcome).inc()
             duration_s = time.perf_counter() - began
             series = (*readings.series, PROBE_DURATION)
             values = np.append(readings.values, duration_s)

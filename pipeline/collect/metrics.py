@@ -12,6 +12,12 @@ REJECTED = Counter(
     "Inputs and samples that could not be taken, by reason.",
     ["reason"],
 )
+FEED_FAILURES = Counter(
+    "watchkeeper_collect_feed_failures_total",
+    "Connections to feeds that failed or ended, by reason.",
+    ["reason"],
+)
+PROBES = Counter("watchkeeper_probes_total", "Health probes by outcome.", ["outcome"])
 DROPPED = Counter(
     "watchkeeper_collect_dropped_frames_total",
     "Frames dropped because the buffer was full or a record too large, by target.",

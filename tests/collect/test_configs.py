@@ -201,3 +201,36 @@ def test_files_of_targets_are_read_again_when_they_change(tmp_path: Path) -> Non
     assert found() == ["static:1", "c:1"]
     path.unlink()
     assert found() == ["static:1"]
+
+
+@pytest.mark.parametrize(
+    ("authorization", "problem"),
+    [
+        ("{}", ":3: websocket_configs[0].authorization: expected credentials or credentials_file"),
+        ("{credentials: a, credentials_file: b}", "expected credentials or credentials_file"),
+        ("{type: Basic, credentials: a}", "authorization.type: expected Bearer"),
+        ("{token: a}", "authorization.token: unknown field"),
+    ],
+)
+def test_an_authorization_that_can_t_be_used_is_a_problem(
+    tmp_path: Path, authorization: str, problem: str
+) -> None:
+    text = f"""\
+websocket_configs:
+  - job_name: a
+    authorization: {authorization}
+"""
+    assert any(problem in each for each in problems_of(tmp_path / "feeds.yml", text))
+
+
+def test_a_feed_that_wants_a_token_needs_an_authorization(tmp_path: Path) -> None:
+    path = tmp_path / "feeds.yml"
+    text = "websocket_configs: [{job_name: a, feeds: [/ws/v11, /ws/metrics]}]"
+    assert problems_of(path, text) == [
+        ":1: websocket_configs[0]: expected an authorization: /ws/v11 wants a token"
+    ]
+    text = text.replace("feeds:", "authorization: {credentials: hunter2}, feeds:")
+    path.write_text(text)
+    (job,) = load_feeds_config(path).feeds
+    assert job.token.read() == "hunter2"
+    assert "hunter2" not in repr(job)

@@ -23,7 +23,14 @@ from pipeline.ingest.readings import Readings
 from pipeline.local.fleet import payloads, quarkus
 from pipeline.local.fleet.model import GENESIS_S, FleetModel, FleetState, Node, NodeState
 from pipeline.local.fleet.sessions import ENDPOINTS, Endpoint, Message
-from pipeline.local.fleet.targets import HEALTH_PATH, JOB, METRICS_PATH, address_of, labels_of
+from pipeline.local.fleet.targets import (
+    HEALTH_PATH,
+    JOB,
+    METRICS_PATH,
+    address_of,
+    feeds_of,
+    labels_of,
+)
 from pipeline.model import Frame, Target, Tick, labels_from, partition_of
 from pipeline.settings import Settings, SimulateSettings
 
@@ -57,11 +64,11 @@ class NodeRecorder:
         self._scrape = self._builder(METRICS_PATH)
         self._health = self._builder(HEALTH_PATH)
         self._feeds = []
-        for path, endpoint in ENDPOINTS.items():
+        for path in feeds_of(node):
             state = FeedState(path)
             state.up, state.connects = True, 1
             self._feeds.append(
-                _Feed(endpoint, self._builder(path), state, self._builder(path + STATE))
+                _Feed(ENDPOINTS[path], self._builder(path), state, self._builder(path + STATE))
             )
 
     def record(self, moment: Moment) -> Iterator[Built]:

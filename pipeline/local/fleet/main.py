@@ -21,6 +21,7 @@ from pipeline.local.fleet.control import control_address, control_app
 from pipeline.local.fleet.fleet import Fleet
 from pipeline.local.fleet.model import FleetModel
 from pipeline.local.fleet.server import FleetServer
+from pipeline.local.fleet.tokens import Tokens
 from pipeline.local.problems import EXIT_DONE, EXIT_FAILED, EXIT_MISSING
 from pipeline.selfmetrics import configure_logging, fields
 from pipeline.settings import ClockSettings, Settings
@@ -111,7 +112,8 @@ async def _past(
 
 
 async def _present(settings: Settings, fleet: Fleet, stopped: asyncio.Event) -> None:
-    server = FleetServer(fleet, settings.simulate.base_port)
+    tokens = Tokens(settings.simulate.seed)
+    server = FleetServer(fleet, settings.simulate.base_port, tokens)
     await server.open()
     try:
         control = await serve(control_app(fleet, server), control_address(settings.simulate))

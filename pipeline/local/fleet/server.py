@@ -9,15 +9,19 @@ from aiohttp import WSMsgType, web
 
 from pipeline.api.http import Server, serve
 from pipeline.local.fleet import payloads, quarkus, rest
+from pipeline.local.fleet.clients import GOING_AWAY, POLICY_VIOLATION, Client, Limits, ShownOutError
 from pipeline.local.fleet.fleet import Fleet
+from pipeline.local.fleet.guarded import BEAT_S
 from pipeline.local.fleet.model import Node
 from pipeline.local.fleet.noise import hashed_one
 from pipeline.local.fleet.sessions import ENDPOINTS, Endpoint, due
+from pipeline.local.fleet.tokens import TokenError, Tokens
 
 HOST = "127.0.0.1"
 SIMULATED = {"X-Simulated": "true"}
 CUT_EVERY_S = 0.3
 """Event time between two cuts of the sockets of a node that doesn't keep them."""
+_LIMITS = Limits()
 _REQUESTS = 7
 """Stream of noise that decides which requests fail."""
 
@@ -27,13 +31,16 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class NodeServer:
     """One node: its port, and whoever is connected to it."""
 
-    def __init__(self, fleet: Fleet, node: Node, port: int) -> None:
+    def __init__(self, fleet: Fleet, node: Node, port: int, tokens: Tokens, limits: Limits) -> None:
         self.node = node
         self.port = port
         """Once it listens, the same for good, even if 0 was asked for."""
         self._fleet = fleet
         self._server: Server | None = None
+        self._tokens = tokens
+        self._limits = limits
         self._sockets: set[asyncio.Transport] = set()
+        self._rooms: dict[str, list[Client]] = {path: [] for path in ENDPOINTS}
         self._sessions = 0
         self._requests = 0
 
@@ -117,39 +124,92 @@ class NodeServer:
             if transport is None:  # gone while the handshake went on
                 return socket
             self._sockets.add(transport)
-            channels = list(endpoint.automatic)
-            pump = asyncio.create_task(self._pump(socket, endpoint, channels))
+            client = self._client(endpoint)
+            pump = asyncio.create_task(self._pump(socket, endpoint, client))
             try:
-                await self._listen(socket, endpoint, channels)
+                await self._serve(request, socket, endpoint, client)
+            except ConnectionError:
+                pass  # cut while we wrote
             finally:
                 self._sockets.discard(transport)
+                client.room.remove(client)
                 pump.cancel()
                 await asyncio.gather(pump, return_exceptions=True)
             return socket
 
         return handle
 
-    async def _listen(
-        self, socket: web.WebSocketResponse, endpoint: Endpoint, channels: list[str]
-    ) -> None:
-        """Greet the client and answer it until it goes."""
-        clock = self._fleet.clock
+    def _client(self, endpoint: Endpoint) -> Client:
         self._sessions += 1
-        session = f"s-{self.node.index}-{self._sessions:04d}"
+        room = self._rooms[endpoint.path]
+        client = Client(
+            f"s-{self.node.index}-{self._sessions:04d}",
+            self._fleet.clock.now_ms(),
+            list(endpoint.automatic),
+            room,
+            self._tokens,
+            self._limits,
+        )
+        room.append(client)
+        return client
+
+    async def _serve(
+        self,
+        request: web.Request,
+        socket: web.WebSocketResponse,
+        endpoint: Endpoint,
+        client: Client,
+    ) -> None:
+        """Talk with a client until it goes, or must."""
         try:
-            greeting = endpoint.greet(session, clock.now_ms())
-            if greeting is not None:
-                await socket.send_frame(greeting, WSMsgType.TEXT)
-            async for message in socket:
-                if message.type is WSMsgType.TEXT:
-                    answer = endpoint.answer(channels, message.data, clock.now_ms())
-                    if answer is not None:
-                        await socket.send_frame(answer, WSMsgType.TEXT)
-        except ConnectionError:
-            return  # cut while we wrote
+            if endpoint.login == "request":
+                client.user = self._tokens.user_of(_token_of(request), self._fleet.clock.now())
+            await self._listen(socket, endpoint, client)
+        except TokenError:
+            await socket.close(code=POLICY_VIOLATION, message=b"Authentication required")
+        except ShownOutError as reason:
+            if reason.last_word is not None:
+                await socket.send_frame(reason.last_word, WSMsgType.TEXT)
+            await socket.close(code=POLICY_VIOLATION, message=reason.reason.encode())
+        except TimeoutError:
+            if endpoint.login == "message" and client.user is None:
+                await socket.close(code=POLICY_VIOLATION, message=b"Authentication timeout")
+            else:
+                await socket.close(code=GOING_AWAY, message=b"Connection is idle")
+
+    async def _listen(
+        self, socket: web.WebSocketResponse, endpoint: Endpoint, client: Client
+    ) -> None:
+        """Greet the client and answer it until it goes.
+
+        Raises
+        ------
+        TimeoutError
+            It was silent for too long; pings of the WebSocket protocol aren't speech.
+        """
+        clock, loop = self._fleet.clock, asyncio.get_running_loop()
+        greeting = endpoint.greet(client, clock.now_ms())
+        if greeting is not None:
+            await socket.send_frame(greeting, WSMsgType.TEXT)
+        while True:
+            patience = self._patience(endpoint, client)
+            until = None if patience is None else loop.time() + patience
+            async with asyncio.timeout_at(until):
+                message = await socket.receive()
+            if message.type is WSMsgType.TEXT:
+                answer = endpoint.answer(client, message.data, clock.now_ms())
+                if answer is not None:
+                    await socket.send_frame(answer, WSMsgType.TEXT)
+            elif message.type is not WSMsgType.BINARY:
+                return  # closed, or broken
+
+    def _patience(self, endpoint: Endpoint, client: Client) -> float | None:
+        if endpoint.login == "none":
+            return None
+        return self._limits.login_s if client.user is None else self._limits.silence_s
 
     async def _pump(
-        self, socket: web.WebSocketResponse, endpoint: Endpoint, channels: list[str]
+        self, socket: web.WebSocketResponse, endpoint: Endpoint, client: Client
     ) -> None:
         """Send what is due each second; a client that reads slowly misses some."""
         last = int(self._fleet.clock.now())
@@ -158,12 +218,22 @@ class NodeServer:
                 second = await self._fleet.next_second()
                 for message in endpoint.messages:
                     if due(message, last, second.number):
-                        for _ in range(channels.count(message.channel)):
+                        for _ in range(client.channels.count(message.channel)):
                             content = second.bytes_of(message, self.node.index)
                             await socket.send_frame(content, WSMsgType.TEXT)
+                beats = second.number // BEAT_S > last // BEAT_S
+                if beats and endpoint.beat is not None and client.user is not None:
+                    beat = endpoint.beat(client, second.number * 1000)
+                    await socket.send_frame(beat, WSMsgType.TEXT)
                 last = second.number
         except ConnectionError:
             return  # the reader sees it too, and ends the session
+
+
+def _token_of(request: web.Request) -> str:
+    """The token in the address, or in the header."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return request.query.get("token") or (token.strip() if scheme.lower() == "bearer" else "")
 
 
 async def _label(_request: web.Request, response: web.StreamResponse) -> None:
@@ -173,10 +243,12 @@ async def _label(_request: web.Request, response: web.StreamResponse) -> None:
 class FleetServer:
     """All nodes of a fleet, opened and closed as its condition says."""
 
-    def __init__(self, fleet: Fleet, base_port: int) -> None:
+    def __init__(
+        self, fleet: Fleet, base_port: int, tokens: Tokens, limits: Limits = _LIMITS
+    ) -> None:
         self._fleet = fleet
         self.nodes = [
-            NodeServer(fleet, node, base_port + node.index if base_port else 0)
+            NodeServer(fleet, node, base_port + node.index if base_port else 0, tokens, limits)
             for node in fleet.model.nodes
         ]
         self._settling = asyncio.Lock()

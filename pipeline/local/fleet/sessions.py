@@ -7,11 +7,13 @@ may stand twice: the live stream sends everything twice to those who subscribe t
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 from uuid import NAMESPACE_OID, uuid5
 
 import msgspec
 
-from pipeline.local.fleet import dashboard, payloads
+from pipeline.local.fleet import dashboard, guarded, payloads, streams
+from pipeline.local.fleet.clients import Client
 from pipeline.local.fleet.model import FleetState
 from pipeline.local.fleet.payloads import MAIN_CHANNEL, encode, live_message
 
@@ -36,10 +38,14 @@ class Endpoint(msgspec.Struct, frozen=True):
     messages: tuple[Message, ...]
     automatic: tuple[str, ...] = ()
     """Channels that every client has from the start."""
-    greet: Callable[[str, int], bytes | None] = lambda _session, _time_ms: None
-    """To a new client: given the session's name and the time."""
-    answer: Callable[[list[str], str, int], bytes | None] = lambda _channels, _text, _time_ms: None
+    greet: Callable[[Client, int], bytes | None] = lambda _client, _time_ms: None
+    """To a new client, at that time."""
+    answer: Callable[[Client, str, int], bytes | None] = lambda _client, _text, _time_ms: None
     """To what a client says; changes its channels."""
+    login: Literal["none", "request", "message"] = "none"
+    """Where a client's token is: it needs none, or it comes with the request, or as a message."""
+    beat: Callable[[Client, int], bytes] | None = None
+    """What a client that has logged in gets every `guarded.BEAT_S` seconds."""
 
 
 class _LiveCommand(msgspec.Struct):
@@ -62,15 +68,15 @@ def due(message: Message, last: int, second: int) -> bool:
     return second // message.every_s > last // message.every_s
 
 
-def _greet_live(session: str, time_ms: int) -> bytes:
+def _greet_live(client: Client, time_ms: int) -> bytes:
     payload: payloads.Json = {
-        "connectionId": str(uuid5(NAMESPACE_OID, session)),
+        "connectionId": str(uuid5(NAMESPACE_OID, client.session)),
         "timestamp": time_ms,
     }
     return live_message("connection_established", payload, time_ms)
 
 
-def _answer_live(channels: list[str], text: str, time_ms: int) -> bytes | None:
+def _answer_live(client: Client, text: str, time_ms: int) -> bytes | None:
     try:
         command = msgspec.json.decode(text, type=_LiveCommand)
     except msgspec.DecodeError:
@@ -83,29 +89,29 @@ def _answer_live(channels: list[str], text: str, time_ms: int) -> bytes | None:
         return live_message("error", {"error": "Unknown message type"}, time_ms)
     if not command.channel:
         return live_message("error", {"error": "Channel not specified"}, time_ms)
-    channels.append(command.channel)
+    client.channels.append(command.channel)
     confirmed: payloads.Json = {"channel": command.channel, "status": "subscribed"}
     return live_message("subscription_confirmed", confirmed, time_ms)
 
 
-def _greet_channels(session: str, _time_ms: int) -> bytes:
+def _greet_channels(client: Client, _time_ms: int) -> bytes:
     message = "Connected to Aurigraph Channel Service"
-    return encode({"type": "connected", "sessionId": session, "message": message})
+    return encode({"type": "connected", "sessionId": client.session, "message": message})
 
 
-def _answer_channels(channels: list[str], text: str, time_ms: int) -> bytes:
+def _answer_channels(client: Client, text: str, time_ms: int) -> bytes:
     action = _subscription(text)
     if action is None:
         return encode({"type": "error", "error": "Invalid message format", "timestamp": time_ms})
-    _add(channels, action.channels)
+    _add(client.channels, action.channels)
     return encode({"type": "subscribed", "channels": action.channels})
 
 
-def _answer_dashboard(channels: list[str], text: str, _time_ms: int) -> bytes | None:
+def _answer_dashboard(client: Client, text: str, _time_ms: int) -> bytes | None:
     action = _subscription(text)
     if action is None:
         return None
-    _add(channels, action.channels)
+    _add(client.channels, action.channels)
     return encode({"status": "subscribed", "channels": action.channels})
 
 
@@ -119,6 +125,11 @@ def _subscription(text: str) -> _Action | None:
 
 def _add(channels: list[str], more: list[str]) -> None:
     channels.extend(channel for channel in dict.fromkeys(more) if channel not in channels)
+
+
+def _stream(path: str, every_s: int, render: Render, of_node: bool = False) -> Endpoint:
+    """An endpoint that sends one kind of message to everyone who listens."""
+    return Endpoint(path, (Message("events", every_s, render, of_node),), automatic=("events",))
 
 
 _TABLE = (
@@ -157,6 +168,26 @@ _TABLE = (
         ),
         greet=_greet_channels,
         answer=_answer_channels,
+    ),
+    _stream("/ws/validators", 2, streams.validator_message),
+    _stream("/ws/consensus", 1, streams.consensus_message),
+    _stream("/ws/network", 3, streams.network_message, of_node=True),
+    _stream("/ws/transactions/legacy", 2, streams.transaction_message),
+    Endpoint(
+        "/ws/transactions",
+        (Message("transactions", 2, streams.transaction_message),),
+        greet=guarded.greet_transactions,
+        answer=guarded.answer_transactions,
+        login="request",
+        beat=guarded.beat_transactions,
+    ),
+    Endpoint(
+        "/ws/v11",
+        (Message("analytics", 5, streams.analytics_message),),
+        greet=guarded.greet_v11,
+        answer=guarded.answer_v11,
+        login="message",
+        beat=guarded.beat_v11,
     ),
 )
 ENDPOINTS: dict[str, Endpoint] = {endpoint.path: endpoint for endpoint in _TABLE}

@@ -12,6 +12,7 @@ from pipeline.local.fleet.control import control_address, control_app
 from pipeline.local.fleet.fleet import Fleet
 from pipeline.local.fleet.model import FleetModel
 from pipeline.local.fleet.server import FleetServer
+from pipeline.local.fleet.tokens import Tokens
 from pipeline.settings import ClockSettings, Settings, SimulateSettings
 
 
@@ -19,7 +20,7 @@ from pipeline.settings import ClockSettings, Settings, SimulateSettings
 async def simulate():
     """A running fleet of three; the settings say where its control API is."""
     fleet = Fleet(FleetModel(3, 1), Clock(ClockSettings(speed=10.0, origin=time.time())))
-    server = FleetServer(fleet, 0)
+    server = FleetServer(fleet, 0, Tokens(1))
     await server.open()
     control = await serve(control_app(fleet, server), control_address(SimulateSettings(0)))
     yield SimulateSettings(base_port=control.port + 1, nodes=3)

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.ingest.health import read_health
 from pipeline.ingest.ledger import read_message
-from pipeline.local.fleet import dashboard, payloads
+from pipeline.local.fleet import dashboard, payloads, streams
 from pipeline.local.fleet.faults import Fault
 from pipeline.local.fleet.model import GENESIS_S, FleetModel
 
@@ -39,6 +39,10 @@ def state():
         ("live_stream.validator_update.json", payloads.validator_update),
         ("ws_channels.channel_update.json", payloads.channel_update),
         ("ws_channels.transaction.json", payloads.channel_transaction),
+        ("ws_validators.ValidatorMessage.json", streams.validator_message),
+        ("ws_consensus.ConsensusMessage.json", streams.consensus_message),
+        ("ws_network.NetworkMessage.json", streams.network_message),
+        ("ws_transactions_legacy.TransactionMessage.json", streams.transaction_message),
         ("ws_channels.block.json", payloads.channel_block),
         ("ws_dashboard.metrics.json", dashboard.metrics),
         ("ws_dashboard.performance.json", dashboard.performance),

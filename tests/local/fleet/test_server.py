@@ -10,14 +10,18 @@ import aiohttp
 import pytest
 
 from pipeline.clock import Clock
+from pipeline.local.fleet.clients import Limits
 from pipeline.local.fleet.fleet import Fleet
 from pipeline.local.fleet.model import FleetModel
 from pipeline.local.fleet.server import FleetServer
-from pipeline.local.fleet.sessions import ENDPOINTS
+from pipeline.local.fleet.targets import OPEN_FEEDS
+from pipeline.local.fleet.tokens import Tokens, User
 from pipeline.settings import ClockSettings
 
 SPEED = 20.0
 PATIENCE_S = 10.0
+LIMITS = Limits(login_s=1.0, silence_s=2.0, connections=2)
+TOKEN = Tokens(1).issue(User("someone"))
 
 
 @pytest.fixture
@@ -28,7 +32,7 @@ async def fleet():
 
 @pytest.fixture
 async def server(fleet):
-    server = FleetServer(fleet, 0)
+    server = FleetServer(fleet, 0, Tokens(1), LIMITS)
     await server.open()
     tasks = [asyncio.create_task(fleet.run()), asyncio.create_task(server.run())]
     yield server
@@ -198,7 +202,106 @@ async def test_error_storm_fails_a_third_of_rest_requests_and_no_probe(server, c
             assert response.status == 200
 
 
-async def test_all_endpoints_at_all_nodes_at_once_get_every_second(server, client):
+async def test_open_streams_send_what_happens_to_whoever_listens(server, client):
+    expected = {
+        "/ws/validators": {"validator": "validator-000", "status": "ACTIVE"},
+        "/ws/consensus": {"leader": "validator-000", "state": "COMMITTED"},
+        "/ws/network": {"connected": True},
+        "/ws/transactions/legacy": {},
+    }
+    for path, some in expected.items():
+        async with client.ws_connect(url(server, path)) as socket:
+            message = await socket.receive_json()
+            assert some.items() <= message.items()
+            assert message["timestamp"].endswith("Z")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer a.b.c"}, {"Authorization": "x"}])
+async def test_transactions_open_without_a_token_and_close_with_1008(server, client, headers):
+    async with client.ws_connect(url(server, "/ws/transactions"), headers=headers) as socket:
+        message = await socket.receive()
+        assert message.type is aiohttp.WSMsgType.CLOSE
+        assert socket.close_code == 1008
+
+
+@pytest.mark.parametrize("way", ["header", "address"])
+async def test_transactions_answer_commands_and_send_what_is_subscribed_to(server, client, way):
+    headers = {"Authorization": f"Bearer {TOKEN}"} if way == "header" else {}
+    query = "" if way == "header" else f"?token={TOKEN}"
+    address = url(server, "/ws/transactions" + query)
+    async with client.ws_connect(address, headers=headers) as socket:
+        assert (await socket.receive_json())["userId"] == "someone"
+        await socket.send_str("SUBSCRIBE transactions")
+        assert await socket.receive_str() == "SUBSCRIBED transactions"
+        kinds = set()
+        async with asyncio.timeout(PATIENCE_S):
+            while not {"HEARTBEAT", "CONFIRMED"} <= kinds:
+                await socket.send_str("PING")  # so that it isn't closed for its silence
+                text = await socket.receive_str()
+                if text != "PONG":
+                    message = json.loads(text)
+                    kinds.add(message.get("type", message.get("status")))
+
+
+async def test_who_is_silent_is_closed_and_pings_of_the_protocol_are_no_speech(server, client):
+    for path in ("/ws/transactions", "/ws/v11"):
+        address = url(server, f"{path}?token={TOKEN}")
+        async with client.ws_connect(address, heartbeat=0.3) as socket:
+            if path == "/ws/v11":
+                await socket.send_json({"type": "auth", "token": TOKEN})
+            async with asyncio.timeout(PATIENCE_S):
+                while (await socket.receive()).type is aiohttp.WSMsgType.TEXT:
+                    pass
+            assert socket.close_code == 1001
+
+
+async def test_v11_lets_in_who_sends_a_token_and_no_more_of_one_user_than_it_may(server, client):
+    address = url(server, "/ws/v11")
+    async with contextlib.AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(client.ws_connect(address)) for _ in range(3)]
+        for number, socket in enumerate(sockets):
+            assert (await socket.receive_json())["type"] == "auth_required"
+            await socket.send_json({"type": "auth", "token": TOKEN})
+            answer = await socket.receive_json()
+            assert answer["status"] == ("error" if number == 2 else "success")
+        assert (await sockets[2].receive()).type is aiohttp.WSMsgType.CLOSE
+        assert sockets[2].close_code == 1008
+        await sockets[0].send_json({"type": "subscribe", "channel": "analytics"})
+        assert (await receive(sockets[0], "subscribe_response", 1))[0]["channel"] == "analytics"
+        message = (await receive(sockets[0], "message", 1))[0]
+        assert message["channel"] == "analytics"
+        await sockets[1].close()
+
+        async def has_room():
+            return len(server.nodes[0]._rooms["/ws/v11"]) == 1
+
+        await until(has_room)
+        async with client.ws_connect(address) as again:
+            await again.send_json({"type": "auth", "token": TOKEN})
+            assert (await receive(again, "auth_response", 1))[0]["status"] == "success"
+
+
+@pytest.mark.parametrize("said", ["", '{"type":"auth","token":"a.b.c"}', '{"type":"ping"}'])
+async def test_v11_closes_with_1008_unless_the_first_message_is_a_good_token(server, client, said):
+    async with client.ws_connect(url(server, "/ws/v11")) as socket:
+        await socket.receive_json()
+        if said:
+            await socket.send_str(said)
+            assert (await socket.receive_json())["status"] == "error"
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+        assert socket.close_code == 1008
+
+
+async def test_v11_pings_who_is_logged_in(server, client):
+    async with client.ws_connect(url(server, "/ws/v11")) as socket:
+        await socket.send_json({"type": "auth", "token": TOKEN})
+        async with asyncio.timeout(PATIENCE_S):
+            while (await socket.receive_json())["type"] != "ping":
+                await socket.send_json({"type": "pong"})
+
+
+async def test_all_open_endpoints_at_all_nodes_at_once_get_every_second(server, client):
     """Five nodes, four sockets each, 20 seconds of event time a second: nothing is left out."""
 
     async def follow(index, path):
@@ -217,7 +320,7 @@ async def test_all_endpoints_at_all_nodes_at_once_get_every_second(server, clien
             return [each for each in times if isinstance(each, int)]
 
     followed = await asyncio.gather(
-        *(follow(index, path) for index in range(5) for path in ENDPOINTS)
+        *(follow(index, path) for index in range(5) for path in OPEN_FEEDS)
     )
     for times in followed:
         gaps = {b - a for a, b in itertools.pairwise(times)}

@@ -2,8 +2,10 @@ import json
 
 import pytest
 
+from pipeline.local.fleet.clients import Client, Limits
 from pipeline.local.fleet.model import FleetModel
 from pipeline.local.fleet.sessions import ENDPOINTS, due
+from pipeline.local.fleet.tokens import Tokens
 
 NOW_MS = 1_767_604_530_482
 
@@ -12,13 +14,18 @@ def _sample(samples, name):
     return json.loads(samples(name))
 
 
+def _client(session, channels=None):
+    channels = [] if channels is None else channels
+    return Client(session, NOW_MS, channels, [], Tokens(1), Limits())
+
+
 def _answer(path, said, channels=None):
-    answer = ENDPOINTS[path].answer([] if channels is None else channels, said, NOW_MS)
+    answer = ENDPOINTS[path].answer(_client("s", channels), said, NOW_MS)
     return None if answer is None else json.loads(answer)
 
 
 def test_live_stream_greets_as_the_sample(samples):
-    greeting = json.loads(ENDPOINTS["/api/v11/live/stream"].greet("s-1", NOW_MS))
+    greeting = json.loads(ENDPOINTS["/api/v11/live/stream"].greet(_client("s-1"), NOW_MS))
     sample = _sample(samples, "live_stream.connection_established.json")
     assert len(greeting["payload"].pop("connectionId")) == 36
     del sample["payload"]["connectionId"]
@@ -53,7 +60,7 @@ def test_live_stream_doubles_a_second_subscription_and_ignores_unsubscribing():
 
 def test_channels_protocol_is_that_of_the_samples(samples):
     endpoint = ENDPOINTS["/ws/channels"]
-    assert json.loads(endpoint.greet("s-0002", NOW_MS)) == _sample(
+    assert json.loads(endpoint.greet(_client("s-0002"), NOW_MS)) == _sample(
         samples, "ws_channels.connected.json"
     )
     channels = []
@@ -78,8 +85,8 @@ def test_dashboard_acknowledges_without_a_type(samples):
 
 def test_metrics_need_no_subscription():
     endpoint = ENDPOINTS["/ws/metrics"]
-    assert endpoint.greet("s", NOW_MS) is None
-    assert endpoint.answer([], "hello", NOW_MS) is None
+    assert endpoint.greet(_client("s"), NOW_MS) is None
+    assert endpoint.answer(_client("s"), "hello", NOW_MS) is None
     assert endpoint.automatic == (endpoint.messages[0].channel,)
 
 
@@ -99,6 +106,12 @@ def test_cadences_are_those_of_the_platform():
         ("/ws/dashboard", "metrics"): 1,
         ("/ws/dashboard", "nodes"): 3,
         ("/ws/dashboard", "performance"): 5,
+        ("/ws/validators", "events"): 2,
+        ("/ws/consensus", "events"): 1,
+        ("/ws/network", "events"): 3,
+        ("/ws/transactions/legacy", "events"): 2,
+        ("/ws/transactions", "transactions"): 2,
+        ("/ws/v11", "analytics"): 5,
     }
     assert [message.every_s for message in ENDPOINTS["/ws/channels"].messages] == [2, 2, 5]
 

@@ -1,4 +1,5 @@
 import json
+import stat
 import subprocess
 
 import yaml
@@ -6,7 +7,9 @@ import yaml
 from pipeline.collect.feeds_config import load_feeds_config
 from pipeline.collect.scrape_config import load_scrape_config
 from pipeline.collect.targets import scrape_targets
+from pipeline.ingest.ledger_feeds import FEEDS
 from pipeline.local.fleet.targets import feeds_config, scrape_configs, write_targets
+from pipeline.local.fleet.tokens import Tokens
 from pipeline.settings import SimulateSettings
 
 SIMULATE = SimulateSettings(base_port=20100, nodes=6)
@@ -17,8 +20,17 @@ def test_collector_reads_the_files(tmp_path):
     (job,) = load_scrape_config(scrape)
     assert (job.name, job.path, job.interval_ms) == ("aurigraph-production", "/q/metrics", 5000)
     config = load_feeds_config(feeds)
-    assert [feed.feeds for feed in config.feeds] == [
-        ("/ws/metrics", "/api/v11/live/stream", "/ws/dashboard", "/ws/channels")
+    open_feeds, streams = config.feeds
+    assert open_feeds.feeds == (
+        "/ws/metrics",
+        "/api/v11/live/stream",
+        "/ws/dashboard",
+        "/ws/channels",
+    )
+    assert sorted((*open_feeds.feeds, *streams.feeds)) == sorted(FEEDS)
+    assert [group.targets for group in streams.sources.groups] == [
+        ("127.0.0.1:20100",),
+        ("127.0.0.1:20105",),
     ]
     assert [(job.path, job.interval_ms) for job in config.health] == [("/q/health", 5000)]
 
@@ -37,6 +49,16 @@ def test_every_target_is_labelled_as_simulated(tmp_path):
         "node_type": "validator",
         "simulated": "true",
     }
+
+
+def test_the_collector_s_token_is_its_own_and_in_no_other_file(tmp_path):
+    files = write_targets(SIMULATE, tmp_path)
+    token = (tmp_path / "collector.token").read_text().strip()
+    assert stat.S_IMODE((tmp_path / "collector.token").stat().st_mode) == 0o600
+    assert Tokens(SIMULATE.seed).user_of(token, 0.0).groups == ("DEVELOPER",)
+    assert all(token not in path.read_text() for path in files)
+    write_targets(SIMULATE, tmp_path)
+    assert (tmp_path / "collector.token").read_text().strip() == token
 
 
 def test_files_say_that_nothing_in_them_is_real(tmp_path):
