@@ -7,6 +7,7 @@ webhooks) is refused by name: a file that loads is obeyed in full.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,32 +21,19 @@ from pipeline.alerts.matchers import (
     sort_matchers,
 )
 from pipeline.document import ConfigError, Value, read_document
+from pipeline.http_config import (
+    HTTP_FIELDS,
+    HTTP_LATER,
+    SECRET_FIELDS,
+    HttpConfig,
+    read_http_config,
+)
 from pipeline.secret import Secret
 
 RESOLVE_TIMEOUT_MS = 300_000
 """Of a file that names none."""
 
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-
-
-class BasicAuth(msgspec.Struct, frozen=True):
-    username: str
-    password: Secret
-    password_file: str = ""
-
-
-class Authorization(msgspec.Struct, frozen=True):
-    """A header `Authorization: <type> <credentials>`."""
-
-    type: str
-    credentials: Secret
-    credentials_file: str = ""
-
-
-class HttpConfig(msgspec.Struct, frozen=True):
-    basic_auth: BasicAuth | None = None
-    authorization: Authorization | None = None
-    follow_redirects: bool = True
 
 
 class WebhookConfig(msgspec.Struct, frozen=True):
@@ -106,14 +94,6 @@ _ROUTE_FIELDS = (
     "group_interval", "repeat_interval", "routes",
 )  # fmt: skip
 _ROUTE_LATER = ("mute_time_intervals", "active_time_intervals")
-_HTTP_FIELDS = (
-    "basic_auth", "authorization", "bearer_token", "bearer_token_file", "follow_redirects",
-    "enable_http2",
-)  # fmt: skip
-_HTTP_LATER = (
-    "oauth2", "tls_config", "proxy_url", "no_proxy", "proxy_from_environment",
-    "proxy_connect_header",
-)  # fmt: skip
 
 
 def load_config(text: str, file: str) -> Config:
@@ -129,8 +109,9 @@ def load_config(text: str, file: str) -> Config:
     if root is None:
         raise ConfigError(problems)
     fields = root.fields(("global", "route", "receivers"), _SECTIONS_LATER)
-    resolve_timeout_ms, http = _read_global(fields.get("global"))
-    receivers = _read_receivers(fields.get("receivers"), http)
+    folder = Path(file).parent
+    resolve_timeout_ms, http = _read_global(fields.get("global"), folder)
+    receivers = _read_receivers(fields.get("receivers"), http, folder)
     if "route" in fields:
         route = _read_root(fields["route"], {receiver.name for receiver in receivers})
     else:
@@ -141,16 +122,16 @@ def load_config(text: str, file: str) -> Config:
     return Config(resolve_timeout_ms, route, receivers, _without_secrets(text))
 
 
-def _read_global(value: Value | None) -> tuple[int, HttpConfig]:
+def _read_global(value: Value | None, folder: Path) -> tuple[int, HttpConfig]:
     if value is None:
         return RESOLVE_TIMEOUT_MS, HttpConfig()
     fields = value.fields(("resolve_timeout", "http_config"), _GLOBAL_LATER)
     timeout_ms = fields["resolve_timeout"].duration_ms() if "resolve_timeout" in fields else None
     if timeout_ms is None:
         timeout_ms = RESOLVE_TIMEOUT_MS
-    return timeout_ms, _read_http(
-        fields["http_config"]
-    ) if "http_config" in fields else HttpConfig()
+    if "http_config" not in fields:
+        return timeout_ms, HttpConfig()
+    return timeout_ms, _read_http(fields["http_config"], folder)
 
 
 def _read_root(value: Value, receivers: set[str]) -> RouteConfig:
@@ -234,7 +215,9 @@ def _check_label_name(name: str, value: Value) -> None:
         value.problem(f"expected a label name, got {name!r}")
 
 
-def _read_receivers(value: Value | None, http: HttpConfig) -> tuple[ReceiverConfig, ...]:
+def _read_receivers(
+    value: Value | None, http: HttpConfig, folder: Path
+) -> tuple[ReceiverConfig, ...]:
     receivers: list[ReceiverConfig] = []
     for item in value.items() if value is not None else []:
         fields = item.fields(("name", "webhook_configs"), _RECEIVERS_LATER)
@@ -244,11 +227,12 @@ def _read_receivers(value: Value | None, http: HttpConfig) -> tuple[ReceiverConf
         elif any(receiver.name == name for receiver in receivers):
             fields["name"].problem(f"the name {name!r} is given twice")
         webhooks = fields["webhook_configs"].items() if "webhook_configs" in fields else []
-        receivers.append(ReceiverConfig(name, tuple(_read_webhook(w, http) for w in webhooks)))
+        read = tuple(_read_webhook(webhook, http, folder) for webhook in webhooks)
+        receivers.append(ReceiverConfig(name, read))
     return tuple(receivers)
 
 
-def _read_webhook(value: Value, http: HttpConfig) -> WebhookConfig:
+def _read_webhook(value: Value, http: HttpConfig, folder: Path) -> WebhookConfig:
     fields = value.fields(("url", "send_resolved", "max_alerts", "http_config"))
     if "url" in fields:
         url = fields["url"].parsed(_parse_url, "")
@@ -259,7 +243,7 @@ def _read_webhook(value: Value, http: HttpConfig) -> WebhookConfig:
         url=Secret(url),
         send_resolved=fields["send_resolved"].boolean() if "send_resolved" in fields else True,
         max_alerts=fields["max_alerts"].count() if "max_alerts" in fields else 0,
-        http=_read_http(fields["http_config"]) if "http_config" in fields else http,
+        http=_read_http(fields["http_config"], folder) if "http_config" in fields else http,
     )
 
 
@@ -273,52 +257,8 @@ def _parse_url(text: str) -> str:
     return text
 
 
-def _read_http(value: Value) -> HttpConfig:
-    fields = value.fields(_HTTP_FIELDS, _HTTP_LATER)
-    ways = [
-        name
-        for name in ("basic_auth", "authorization", "bearer_token", "bearer_token_file")
-        if name in fields
-    ]
-    if len(ways) > 1:
-        value.problem(f"expected one way to authenticate, got {', '.join(ways)}")
-    if "enable_http2" in fields:
-        fields["enable_http2"].boolean()  # checked only: requests are HTTP/1.1
-    redirects = fields["follow_redirects"].boolean() if "follow_redirects" in fields else True
-    basic = _read_basic_auth(fields["basic_auth"]) if "basic_auth" in fields else None
-    return HttpConfig(basic, _read_authorization(fields), redirects)
-
-
-def _read_basic_auth(value: Value) -> BasicAuth:
-    fields = value.fields(("username", "password", "password_file"))
-    texts = {name: field.text() for name, field in fields.items()}
-    if texts.get("password") and texts.get("password_file"):
-        value.problem("expected password or password_file, got both")
-    return BasicAuth(
-        texts.get("username", ""), Secret(texts.get("password", "")), texts.get("password_file", "")
-    )
-
-
-def _read_authorization(fields: dict[str, Value]) -> Authorization | None:
-    if "bearer_token" in fields:
-        return Authorization("Bearer", Secret(fields["bearer_token"].text()))
-    if "bearer_token_file" in fields:
-        return Authorization("Bearer", Secret(""), fields["bearer_token_file"].text())
-    if "authorization" not in fields:
-        return None
-    value = fields["authorization"]
-    own = value.fields(("type", "credentials", "credentials_file"))
-    texts = {name: field.text() for name, field in own.items()}
-    if texts.get("credentials") and texts.get("credentials_file"):
-        value.problem("expected credentials or credentials_file, got both")
-    kind = texts.get("type", "").strip() or "Bearer"
-    if kind.lower() == "basic":
-        value.problem('type: expected another type than "basic"; basic_auth is for that')
-    credentials = Secret(texts.get("credentials", ""))
-    return Authorization(kind, credentials, texts.get("credentials_file", ""))
-
-
-_SECRET_FIELDS = ("password", "credentials", "bearer_token")
+def _read_http(value: Value, folder: Path) -> HttpConfig:
+    return read_http_config(value, value.fields(HTTP_FIELDS, HTTP_LATER), folder)
 
 
 def _without_secrets(text: str) -> str:
@@ -336,7 +276,7 @@ def _without_secrets(text: str) -> str:
 def _mask(node: yaml.Node) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            if key.value in _SECRET_FIELDS:
+            if key.value in SECRET_FIELDS:
                 value.value = "<secret>"
             elif key.value == "url":
                 value.value = _shown_url(value.value)

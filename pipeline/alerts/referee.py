@@ -154,11 +154,9 @@ class Referee:
             return case, Ruling("worker", report)
         if backstop is not None and self._is_old_start(report, backstop, now_ms):
             return case, Ruling("overruled")
-        if report.ends_at_ms > now_ms:
-            return case, Ruling("worker", report)
-        if not firing:
+        if report.ends_at_ms <= now_ms and not firing:
             return case, Ruling("late")
-        # It lags so much that its word has run out already. It has not come to an end yet.
+        # Its validity counts from now: a worker that lags more and more has not come to an end yet.
         valid_ms = report.ends_at_ms - report.time_ms
         return case, Ruling("worker", msgspec.structs.replace(report, ends_at_ms=now_ms + valid_ms))
 
