@@ -17,6 +17,10 @@ from pipeline.brokers import Connection
 from pipeline.stream.underway import Effects
 
 
+_BATCH_BYTES = 1024 * 1024
+"""Of one partition while the batch before is on its way; what is beyond it holds the worker up."""
+
+
 class Record(msgspec.Struct, frozen=True):
     """One record to be sent: topic without prefix, partition, key and value."""
 
@@ -47,6 +51,7 @@ class KafkaDelivery:
             acks="all",
             enable_idempotence=True,
             linger_ms=0,
+            max_batch_size=_BATCH_BYTES,
             max_request_size=8 * 1024 * 1024,
         )
         await self._producer.start()

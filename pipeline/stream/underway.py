@@ -25,7 +25,7 @@ class UnderWay(Generic[RecordT]):
     After effects that failed nothing is let go any more: what comes later must not be committed.
     """
 
-    def __init__(self, let_go: Callable[[RecordT], Awaitable[object]], most: int = 64) -> None:
+    def __init__(self, let_go: Callable[[RecordT], Awaitable[object]], most: int = 256) -> None:
         self._let_go = let_go
         self._waiting: asyncio.Queue[tuple[RecordT, Effects | None]] = asyncio.Queue(most)
         self._fault: KafkaError | None = None
