@@ -19,7 +19,7 @@ import pytest
 from aiohttp import web
 
 from pipeline.dispatch.main import run
-from pipeline.settings import DispatchSettings, KafkaSettings, Settings
+from pipeline.settings import DispatchSettings, KafkaSettings, RulesSettings, Settings
 from tests.conftest import free_ports
 
 Body = dict[str, Any]  # Any: JSON
@@ -118,7 +118,15 @@ class Process:
     It is forked from a process that has imported it already, so that a start takes no second.
     """
 
-    def __init__(self, folder: Path, config: str, brokers: str, prefix: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: str,
+        brokers: str,
+        prefix: str,
+        rules: tuple[str, ...] = (),
+        mark_lifetime: float = 60.0,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "alertmanager.yml"
         file.write_text(config, encoding="utf-8")
@@ -128,7 +136,10 @@ class Process:
             data=str(folder / "data"),
             brokers=(brokers,),
             kafka=KafkaSettings(topic_prefix=prefix),
-            dispatch=DispatchSettings(listen=self.address, config_file=str(file)),
+            rules=RulesSettings(files=rules),
+            dispatch=DispatchSettings(
+                listen=self.address, config_file=str(file), mark_lifetime=mark_lifetime
+            ),
         )
         self._process: ForkServerProcess | None = None
 
@@ -155,6 +166,14 @@ class Process:
         self._process = None
         return exitcode
 
+    async def count(self, session: aiohttp.ClientSession, series: str) -> float:
+        """The value of a series of its metrics; 0 without it."""
+        async with session.get(f"{self.url}/metrics") as response:
+            lines = (await response.text()).splitlines()
+        return next(
+            (float(line[len(series) + 1 :]) for line in lines if line.startswith(f"{series} ")), 0.0
+        )
+
     def ensure_stopped(self) -> None:
         if self._process is not None:
             self.stop(signal.SIGKILL)
@@ -168,9 +187,11 @@ async def new_process(tmp_path: Path) -> AsyncIterator[StartProcess]:
     """Makes a dispatcher with this configuration; it is stopped when the test ends."""
     processes: list[Process] = []
 
-    def make(config: str, brokers: str = "127.0.0.1:9", prefix: str = "") -> Process:
+    def make(
+        config: str, brokers: str = "127.0.0.1:9", prefix: str = "", **others: Any
+    ) -> Process:  # Any: what Process takes
         folder = tmp_path / f"dispatch{len(processes)}"
-        processes.append(Process(folder, config, brokers, prefix))
+        processes.append(Process(folder, config, brokers, prefix, **others))
         return processes[-1]
 
     yield make
