@@ -28,6 +28,7 @@ from pipeline.collect.scraper import Scraper, ScrapeSpec
 from pipeline.collect.status import Status
 from pipeline.collect.targets import Watched
 from pipeline.collect.targets_api import metadata_json, targets_json
+from pipeline.collect.turns import Turns
 from pipeline.document import ConfigError
 from pipeline.ingest import health, host, ledger
 from pipeline.ingest.readings import Family
@@ -93,7 +94,7 @@ class Collector:
         self.page = FleetPage(
             ledger.families() | FEED_FAMILIES | health.FAMILIES | host.FAMILIES | _REPORT_FAMILIES
         )
-        turns = asyncio.Lock()
+        turns = Turns()
         scraped = Outlet(self.batcher, "scrape")
         pushed = Outlet(self.batcher, "websocket", self.page)
         probed = Outlet(self.batcher, "health", self.page)

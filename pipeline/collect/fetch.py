@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import aiohttp
 from yarl import URL
 
+_SHOWN = 300
+
 
 class FetchError(Exception):
     """No body; `outcome` is one of a small fixed set, for counting."""
@@ -31,7 +33,8 @@ async def fetch(
     Raises
     ------
     FetchError
-        `timeout`, `connection`, `status` or `too_large`.
+        `timeout`, `connection`, `redirect`, `status`, `body` (it doesn't come as announced) or
+        `too_large`.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -44,9 +47,16 @@ async def fetch(
     except TimeoutError:
         raise FetchError("timeout", f"no complete answer within {timeout_s:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        # ValueError: an address that is no URL. aiohttp leaves some messages empty.
-        message = str(error) or type(error).__name__
-        raise FetchError("connection", message) from error
+        # ValueError: an address that is no URL. aiohttp leaves some messages empty, and makes
+        # others of what it was sent.
+        message = str(error)[:_SHOWN] or type(error).__name__
+        raise FetchError(_outcome(error), message) from error
+
+
+def _outcome(error: Exception) -> str:
+    if isinstance(error, aiohttp.TooManyRedirects):
+        return "redirect"
+    return "body" if isinstance(error, aiohttp.ClientPayloadError) else "connection"
 
 
 async def _body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:

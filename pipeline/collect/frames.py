@@ -35,6 +35,8 @@ SCRAPE_REPORT = (
 )
 OWN_TIME = "#own-time"
 """Ends the feed of samples that expose a time of their own, because they have their own order."""
+MAX_AHEAD_MS = 600_000
+"""As in Prometheus (scrape/scrape.go: maxAheadTime)."""
 ENDED_AFTER_MS = 300_000
 """A series that no message of its feed had for this long has ended (Prometheus' lookback)."""
 _SPARE_COLUMNS = 32
@@ -56,6 +58,8 @@ class Built(NamedTuple):
     """Samples of a series that the same input had before."""
     late: int = 0
     """Samples whose own time isn't newer than the last one sent."""
+    ahead: int = 0
+    """Samples whose own time lies too far ahead."""
 
     def __add__(self, other: object) -> Built:
         """Both, in order."""
@@ -67,6 +71,7 @@ class Built(NamedTuple):
             self.dropped + other.dropped,
             self.duplicates + other.duplicates,
             self.late + other.late,
+            self.ahead + other.ahead,
         )
 
 
@@ -114,7 +119,7 @@ class FrameBuilder:
             readings = Readings((), np.empty(0))
         else:
             up, samples = 1, len(readings.series)
-            readings, timed = self._without_own_time(readings)
+            readings, timed = self._without_own_time(readings, time_ms + MAX_AHEAD_MS)
         values, placement, added = self._complete(readings, self._report_columns)
         stored = samples - len(readings.series) + len(placement.columns)
         values[self._report_columns] = (up, duration_s, samples, stored, added)
@@ -164,7 +169,7 @@ class FrameBuilder:
         self._going_on = np.zeros(len(values), dtype=np.bool_)
         return self._built(values, max(time_ms, self.last_ms + 1))
 
-    def _without_own_time(self, readings: Readings) -> tuple[Readings, Built]:
+    def _without_own_time(self, readings: Readings, latest_ms: int) -> tuple[Readings, Built]:
         """The samples without a time of their own, and the frames of the others."""
         if readings.times_ms is None:
             return readings, Built()
@@ -174,7 +179,9 @@ class FrameBuilder:
         built = Built()
         for time_ms in np.unique(readings.times_ms[readings.times_ms != 0]).tolist():
             timed = _part(readings, readings.times_ms == time_ms)
-            if time_ms <= self._own_time.last_ms:
+            if time_ms > latest_ms:
+                built += Built(ahead=len(timed.series))
+            elif time_ms <= self._own_time.last_ms:
                 built += Built(late=len(timed.series))
             else:
                 built += self._own_time.message(timed, time_ms)

@@ -27,6 +27,7 @@ class Outlet:
             ("series_limit", built.dropped),
             ("duplicate_series", built.duplicates),
             ("late_sample", built.late),
+            ("future_sample", built.ahead),
         ):
             if count:
                 metrics.REJECTED.labels(reason).inc(count)

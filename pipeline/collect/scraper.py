@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
+from functools import partial
 
 import aiohttp
 import msgspec
@@ -12,16 +12,18 @@ import msgspec
 from pipeline.clock import Clock
 from pipeline.collect import metrics
 from pipeline.collect.fetch import FetchError, fetch
-from pipeline.collect.frames import FrameBuilder
+from pipeline.collect.frames import Built, FrameBuilder
 from pipeline.collect.naming import SeriesNaming
 from pipeline.collect.outlet import Outlet
 from pipeline.collect.pacing import interval_ms, next_due_ms
 from pipeline.collect.relabel import Relabel
 from pipeline.collect.status import Status
 from pipeline.collect.targets import Watched
+from pipeline.collect.turns import LARGE_BYTES, LARGE_SERIES, Turns
 from pipeline.ingest.prometheus_text import TextParser
 from pipeline.ingest.readings import Readings
 from pipeline.ingest.series_text import ParseError
+from pipeline.model import Series
 from pipeline.selfmetrics import fields
 from pipeline.settings import CollectSettings
 
@@ -49,9 +51,9 @@ class Scraper:
         outlet: Outlet,
         clock: Clock,
         settings: CollectSettings,
-        turns: asyncio.Lock,
+        turns: Turns,
     ) -> None:
-        """`turns` is shared by all scrapers: who has it may keep the event loop for a while."""
+        """`turns` is shared by all scrapers."""
         watched = spec.watched
         self.status = Status(watched)
         self.parser = TextParser()
@@ -60,6 +62,8 @@ class Scraper:
         self._outlet = outlet
         self._clock = clock
         self._turns = turns
+        self._layout: tuple[Series, ...] = ()
+        """Of the last scrape: the builder knows it."""
         self._max_bytes = settings.max_body_bytes
         naming = SeriesNaming(watched.labels, spec.honor_labels, spec.metric_relabel)
         self._builder = FrameBuilder(watched.target, naming, settings.max_series_per_target)
@@ -86,7 +90,7 @@ class Scraper:
             began = time.perf_counter()
             readings, error = await self._read()
             duration_s = time.perf_counter() - began
-            built = self._builder.scrape(readings, time_ms, duration_s)
+            built = await self._frames(readings, time_ms, duration_s)
             self._outlet.put(target, built, 0 if readings is None else len(readings.series))
         self._note(error, time_ms, duration_s)
 
@@ -114,14 +118,16 @@ class Scraper:
         return readings, None
 
     async def _parse_new(self, body: bytes) -> Readings:
-        """Read a new layout, one target at a time between two looks at the sockets.
+        return await self._turns.do(partial(self.parser.parse, body), large=len(body) > LARGE_BYTES)
 
-        Otherwise the first scrapes of many targets would keep the event loop for seconds, and
-        others would time out although their answers are there.
-        """
-        async with self._turns:
-            await asyncio.sleep(0)
-            return self.parser.parse(body)
+    async def _frames(self, readings: Readings | None, time_ms: int, duration_s: float) -> Built:
+        build = partial(self._builder.scrape, readings, time_ms, duration_s)
+        if readings is None or readings.series is self._layout:
+            return build()
+        self._layout = readings.series
+        if len(readings.series) <= LARGE_SERIES:
+            return build()
+        return await self._turns.do(build, large=True)
 
     def _note(self, error: FetchError | ParseError | None, time_ms: int, duration_s: float) -> None:
         if error is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 import numpy as np
 
@@ -18,14 +20,17 @@ FAMILIES = {
 }
 
 
+MAX_CHECKS = 1000
+
+
 class _Check(msgspec.Struct, frozen=True):
-    name: str
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
     status: str
 
 
 class _Health(msgspec.Struct, frozen=True):
     status: str
-    checks: list[_Check] = []
+    checks: Annotated[list[_Check], msgspec.Meta(max_length=MAX_CHECKS)] = []
 
 
 _decode = msgspec.json.Decoder(_Health).decode
