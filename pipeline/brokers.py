@@ -7,20 +7,26 @@ aiokafka and kafka-python call everything the same; the worker's Faust applicati
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import TypedDict
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from pipeline.secret import SecretError, read_secret
+from pipeline.selfmetrics import fields
 from pipeline.settings import KafkaSettings, Settings, SettingsError
 from pipeline.tls import ClientTls, TlsError, client_context
 
 _KNOCK_MS = 5000
 _CLOSE_S = 0.2
+_LOOK_S = 0.1
+
+_log = logging.getLogger(__name__)
 
 
 class Connection(TypedDict):
@@ -148,6 +154,29 @@ async def refusals(connection: Connection) -> list[str]:
     addresses = connection["bootstrap_servers"]
     answers = await asyncio.gather(*(_knock(address, connection) for address in addresses))
     return answers if all(answers) else []
+
+
+async def until_topics(connection: Connection, topics: Collection[str]) -> None:
+    """Return when Kafka takes us and has `topics`: processes of a stack start before it does."""
+    said: list[str] = []
+    while reasons := await refusals(connection) or await _without(connection, topics):
+        if reasons != said:
+            _log.info("waiting for Kafka %s", fields(reason="; ".join(reasons)))
+            said = reasons
+        await asyncio.sleep(_LOOK_S)
+
+
+async def _without(connection: Connection, topics: Collection[str]) -> list[str]:
+    """The topics that Kafka doesn't have, a line for each."""
+    client = AIOKafkaConsumer(**connection)
+    try:
+        await client.start()
+        there = await client.topics()
+    except KafkaError as error:  # it has gone again
+        return [str(error)]
+    finally:
+        await client.stop()
+    return [f"{topic}: no such topic yet" for topic in topics if topic not in there]
 
 
 async def _knock(address: str, connection: Connection) -> str:

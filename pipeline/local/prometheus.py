@@ -7,12 +7,13 @@ It scrapes what the collector scrapes, and from the collector what that takes fr
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
 import yaml
 
 from pipeline.local.problems import StartError
@@ -22,6 +23,7 @@ from pipeline.settings import Settings
 BACKSTOP_PREFIX = "/backstop"
 _FLEET_INTERVAL, _OWN_INTERVAL = "5s", "5s"
 _RETENTION = "24h"
+_VERSION_TIMEOUT = 10.0
 
 WITHOUT = (
     "prometheus is not installed: no backstop evaluates the rules beside the worker "
@@ -130,31 +132,41 @@ def prometheus_command(settings: Settings, program: str, config: Path) -> list[s
     ]
 
 
-class _BuildInfo(msgspec.Struct):
-    version: str
+def version_of(program: str) -> str:
+    """The version that the program says it has.
+
+    Raises
+    ------
+    StartError
+        It can't be run, or says something else.
+    """
+    try:
+        said = subprocess.run(  # noqa: S603  # a program found by its name, no shell
+            [program, "--version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise StartError(f"{program} --version: {error}") from error
+    found = re.match(r"prometheus, version (\S+)", said.stdout + said.stderr)
+    if found is None:
+        raise StartError(
+            f"{program} --version: expected `prometheus, version ...`, "
+            f"got {(said.stdout + said.stderr)[:80]!r}"
+        )
+    return found[1]
 
 
-class _BuildInfoAnswer(msgspec.Struct):
-    data: _BuildInfo
+def semantics_of(version: str) -> Literal["2", "3"]:
+    """The major version, whose semantics the worker takes.
 
-
-def major_version(answer: bytes) -> Literal["2", "3"]:
-    """The major version in the answer of `/api/v1/status/buildinfo`.
-
-    >>> major_version(b'{"status":"success","data":{"version":"2.42.0+ds"}}')
+    >>> semantics_of("2.42.0+ds")
     '2'
 
     Raises
     ------
     StartError
-        It is no such answer, or a version whose semantics the worker doesn't have.
+        The worker doesn't have the semantics of that version.
     """
-    try:
-        version = msgspec.json.decode(answer, type=_BuildInfoAnswer).data.version
-    except msgspec.DecodeError as error:
-        raise StartError(f"Prometheus: expected its build information: {error}") from error
-    major = version.partition(".")[0]
-    found = _SEMANTICS.get(major)
+    found = _SEMANTICS.get(version.partition(".")[0])
     if found is None:
         raise StartError(f"Prometheus: expected version 2 or 3, got {version}")
     return found

@@ -14,9 +14,8 @@ from pipeline.api.http import port_is_free
 from pipeline.local.fleet.control import control_address
 from pipeline.local.fleet.targets import write_targets
 from pipeline.local.kafka_probe import answers
-from pipeline.local.prometheus import major_version, prometheus_command, write_config
+from pipeline.local.prometheus import prometheus_command, write_config
 from pipeline.local.supervisor import Part, Ready
-from pipeline.local.topics import ensure_topics
 from pipeline.settings import ClockSettings, Settings, environment_of
 
 _TIMEOUT = aiohttp.ClientTimeout(total=3.0)
@@ -90,7 +89,6 @@ class Stack:
         self._session = session
         self._prometheus = prometheus
         self._history = history
-        self._topics_there = False
 
     def environment(self) -> Mapping[str, str]:
         """What a part that starts now is told."""
@@ -99,7 +97,7 @@ class Stack:
     def parts(self) -> list[Part]:
         settings = self._settings
         past = ("--history", f"{int(self._history)}s") if self._history else ()
-        kafka_first = ("kafka",)
+        kafka = ("kafka",)
         parts = [
             Part("kafka", _command("kafka"), self._kafka_is_ready),
             # The past goes into Kafka, the present is served over sockets.
@@ -107,33 +105,24 @@ class Stack:
                 "simulate",
                 _command("simulate", *past),
                 self._healthy(control_address(settings.simulate)),
-                kafka_first if past else (),
+                kafka if past else (),
             ),
-            Part(
-                "collect",
-                _command("collect"),
-                self._healthy(settings.collect.listen),
-                ("kafka", "simulate"),
-            ),
-            Part(
-                "worker",
-                _command("worker"),
-                self._healthy(settings.worker.listen),
-                ("kafka", "prometheus") if self._prometheus else kafka_first,
-            ),
-            Part(
-                "dispatch",
-                _command("dispatch"),
-                self._healthy(settings.dispatch.listen),
-                kafka_first,
-            ),
-            Part("export", _command("export"), self._healthy(settings.export.listen), kafka_first),
+            self._process("worker", settings.worker.listen),
+            # Its first scrape finds the fleet there.
+            self._process("collect", settings.collect.listen, after=("simulate",)),
+            self._process("dispatch", settings.dispatch.listen),
+            self._process("export", settings.export.listen),
         ]
         if self._prometheus:
             config = write_config(settings, Path.cwd())
             command = prometheus_command(settings, self._prometheus, config)
-            parts.append(Part("prometheus", tuple(command), self._prometheus_is_ready))
+            ready = self._healthy(settings.local.prometheus_listen)
+            parts.append(Part("prometheus", tuple(command), ready))
         return parts
+
+    def _process(self, name: str, listen: str, after: tuple[str, ...] = ()) -> Part:
+        """A process of ours that waits for Kafka by itself."""
+        return Part(name, _command(name), self._healthy(listen), after, uses=("kafka",))
 
     def _healthy(self, address: str) -> Ready:
         async def ready() -> bool:
@@ -142,25 +131,7 @@ class Stack:
         return ready
 
     async def _kafka_is_ready(self) -> bool:
-        if not await asyncio.to_thread(answers, self._settings.brokers[0]):
-            return False
-        if not self._topics_there:
-            await asyncio.to_thread(ensure_topics, self._settings)
-            self._topics_there = True
-        return True
-
-    async def _prometheus_is_ready(self) -> bool:
-        """Whether it answers; the worker, which starts later, takes its version's semantics."""
-        address = self._settings.local.prometheus_listen
-        if await self._get(f"http://{address}/-/ready") is None:
-            return False
-        answer = await self._get(f"http://{address}/api/v1/status/buildinfo")
-        if answer is None:
-            return False
-        replace = msgspec.structs.replace
-        rules = replace(self._settings.rules, prometheus=major_version(answer))
-        self._settings = replace(self._settings, rules=rules)
-        return True
+        return await asyncio.to_thread(answers, self._settings.brokers[0])
 
     async def _get(self, url: str) -> bytes | None:
         try:

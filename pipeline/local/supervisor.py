@@ -1,8 +1,8 @@
-"""Processes of one stack: started in the order they need each other, watched, started again.
+"""Processes of one stack: started all at once where they can, watched, started again.
 
-A part that ends is started again after a back-off; one that says at its first start that it can't
-(exit codes 3 and 4: settings, a port, a missing part) ends the stack instead, because nothing would
-change.
+A part that ends is started again after a back-off. One that says that its settings can't be used
+(exit code 3), or at its first start that a port or a part is missing (4), ends the stack instead,
+because nothing would change.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class Part(msgspec.Struct, frozen=True):
     """Whether it answers; asked once a second while it runs."""
     after: tuple[str, ...] = ()
     """Parts that must be ready before this one starts, and that end after it."""
+    uses: tuple[str, ...] = ()
+    """Parts that end after it; it waits for them by itself, so that all can start at once."""
 
 
 class PartState(msgspec.Struct, frozen=True):
@@ -107,7 +109,8 @@ class Supervisor:
         self._stopping.set()
         left = dict(self._children)
         while left:
-            needed = {name for other in left for name in self._parts[other].after}
+            parts = [self._parts[name] for name in left]
+            needed = {name for part in parts for name in (*part.after, *part.uses)}
             first = [name for name in left if name not in needed]
             await asyncio.gather(
                 *(asyncio.to_thread(stop_child, left[name], _STOP_TIMEOUT) for name in first)
@@ -133,7 +136,8 @@ class Supervisor:
             if self._stopping.is_set():
                 return
             log = self._logs / f"{part.name}.log"
-            if code in (EXIT_SETTINGS, EXIT_MISSING) and not self._ready[part.name].is_set():
+            ready = self._ready[part.name].is_set()
+            if code == EXIT_SETTINGS or (code == EXIT_MISSING and not ready):
                 raise MissingError(f"{part.name} can't start:\n{end_of_log(log)}")
             failures = 1 if time.monotonic() - started > _STEADY_AFTER else failures + 1
             pause = pause_before(failures)

@@ -11,6 +11,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
 
 from pipeline.brokers import connection_of, refusals
+from pipeline.local.problems import TopicError
 from pipeline.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -23,10 +24,6 @@ _COMPACTED = {
     "segment.ms": str(_HOUR_MS),  # the segment in use is never compacted
     "min.cleanable.dirty.ratio": "0.1",
 }
-
-
-class TopicError(RuntimeError):
-    """Topics that aren't as the settings want them, or can't be created; one line for each."""
 
 
 class Topic(msgspec.Struct, frozen=True):

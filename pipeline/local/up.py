@@ -12,22 +12,29 @@ from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
+import msgspec
 from rich.console import Console
 from rich.live import Live
 
 from pipeline.api.http import ListenError, serve
 from pipeline.local.folder import keep_clock, locked
-from pipeline.local.kafka import check_protocol, show_progress
-from pipeline.local.kafka_jars import cache_folder, java, kafka_jars
+from pipeline.local.kafka import check_protocol
+from pipeline.local.kafka_jars import cache_folder, java
 from pipeline.local.poll import Poller
+from pipeline.local.prepare import prepare
 from pipeline.local.problems import EXIT_DONE, EXIT_FAILED, EXIT_MISSING, MissingError, StartError
-from pipeline.local.prometheus import AT_ANOTHER_SPEED, WITHOUT, find_prometheus
+from pipeline.local.prometheus import (
+    AT_ANOTHER_SPEED,
+    WITHOUT,
+    find_prometheus,
+    semantics_of,
+    version_of,
+)
 from pipeline.local.receiver import Inbox, receiver_app
 from pipeline.local.screen import line, render
 from pipeline.local.snapshot import Snapshot
 from pipeline.local.stack import Stack, settings_of_stack, taken_ports
 from pipeline.local.supervisor import Supervisor
-from pipeline.local.topics import TopicError
 from pipeline.settings import Settings
 
 _LOOK_INTERVAL = 1.0
@@ -52,15 +59,17 @@ def run(
             clock = keep_clock(folder, speed, time.time())
             stack = settings_of_stack(settings, nodes, clock)
             program, missing = _prometheus(stack)
+            if program:
+                stack = _with_semantics(stack, version_of(program))
             if taken := taken_ports(stack, prometheus=program is not None):
                 raise MissingError("\n".join([*taken, _CHOOSE_PORTS]))
             java()
-            kafka_jars(cache_folder(os.environ), show_progress)
+            prepare(cache_folder(os.environ), folder / "logs")
             asyncio.run(_up(stack, history, program, missing, plain))
     except (MissingError, ListenError) as error:
         print(error, file=sys.stderr)
         return EXIT_MISSING
-    except (StartError, TopicError) as error:
+    except StartError as error:
         print(error, file=sys.stderr)
         return EXIT_FAILED
     return EXIT_DONE
@@ -80,6 +89,13 @@ def _prometheus(settings: Settings) -> tuple[str | None, list[str]]:
         return None, [AT_ANOTHER_SPEED]
     program = find_prometheus()
     return program, [] if program else [WITHOUT]
+
+
+def _with_semantics(settings: Settings, prometheus: str) -> Settings:
+    """`settings` with which the worker evaluates as that version of Prometheus does."""
+    replace = msgspec.structs.replace
+    rules = replace(settings.rules, prometheus=semantics_of(prometheus))
+    return replace(settings, rules=rules)
 
 
 def hints_of(settings: Settings, prometheus: bool) -> list[tuple[str, str]]:

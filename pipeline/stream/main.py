@@ -13,7 +13,7 @@ from pathlib import Path
 import faust
 
 from pipeline.api.http import ListenError, Server, serve, split_address
-from pipeline.brokers import connection_of
+from pipeline.brokers import connection_of, until_topics
 from pipeline.detect.table import default_detector
 from pipeline.model import Alert, partition_of
 from pipeline.promql.plan import Plan
@@ -72,6 +72,7 @@ async def _serve(settings: Settings, groups: Sequence[RuleGroup]) -> int:
     offsets = GroupOffsets(connection, prefix, settings.topic("worker"))
     observer = Observer(app, worker, settings, offsets)
     try:
+        await until_topics(connection, _topics(settings))
         await dictionaries.start()
         await delivery.start()
         await offsets.start()
@@ -81,6 +82,10 @@ async def _serve(settings: Settings, groups: Sequence[RuleGroup]) -> int:
         await delivery.stop()
         await dictionaries.stop()
         await server.close()
+
+
+def _topics(settings: Settings) -> list[str]:
+    return [settings.topic(name) for name in ("telemetry", "signals", "series", "alerts")]
 
 
 def build_worker(

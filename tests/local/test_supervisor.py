@@ -9,13 +9,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pipeline.local.problems import MissingError
 from pipeline.local.supervisor import Part, Supervisor
 
 
-def dummy(tmp_path: Path, name: str, code: str = "", after: tuple[str, ...] = ()) -> Part:
+def dummy(
+    tmp_path: Path,
+    name: str,
+    code: str = "",
+    after: tuple[str, ...] = (),
+    uses: tuple[str, ...] = (),
+) -> Part:
     """A part that runs `code`, says in `events` when it starts and stops, and waits."""
     events = tmp_path / "events"
     text = (
@@ -32,7 +39,7 @@ def dummy(tmp_path: Path, name: str, code: str = "", after: tuple[str, ...] = ()
     async def ready() -> bool:
         return events.exists() and f"start {name}\n" in events.read_text()
 
-    return Part(name, (sys.executable, "-c", text), ready, after)
+    return Part(name, (sys.executable, "-c", text), ready, after, uses)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -56,6 +63,30 @@ async def test_parts_start_after_those_they_need_and_stop_before_them(tmp_path: 
         "start kafka", "start worker", "start collect", "stop collect", "stop worker", "stop kafka",
     ]  # fmt: skip
     assert {state.state for state in supervisor.states()} == {"stopped"}
+
+
+async def test_what_a_part_uses_need_not_be_ready_when_it_starts_but_ends_after_it(tmp_path: Path):
+    async def never() -> bool:
+        return False
+
+    kafka = msgspec.structs.replace(dummy(tmp_path, "kafka"), ready=never)
+    supervisor = Supervisor(
+        [kafka, dummy(tmp_path, "worker", uses=("kafka",))], tmp_path / "logs", dict
+    )
+    running = asyncio.create_task(supervisor.run())
+    events = tmp_path / "events"
+    await until(lambda: events.exists() and len(events.read_text().splitlines()) == 2)
+    await supervisor.stop()
+    await running
+    assert events.read_text().splitlines()[2:] == ["stop worker", "stop kafka"]
+
+
+async def test_settings_that_turn_out_unusable_end_the_stack_even_later(tmp_path: Path):
+    late = "import time\ntime.sleep(0.3)\nsys.exit(3)"
+    supervisor = Supervisor([dummy(tmp_path, "a", late)], tmp_path / "logs", dict)
+    with pytest.raises(MissingError, match="a can't start"):
+        await supervisor.run()
+    assert supervisor.all_ready()
 
 
 async def test_a_part_that_dies_is_started_again_and_says_so(tmp_path: Path):

@@ -4,7 +4,8 @@ import msgspec
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
-from pipeline.local.topics import TopicError, ensure_topics, wanted_topics
+from pipeline.local.problems import TopicError
+from pipeline.local.topics import ensure_topics, wanted_topics
 from pipeline.settings import KafkaSettings, Settings
 
 
