@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import random
 import shutil
@@ -60,7 +61,7 @@ from pipeline.settings import (
     environment_of,
 )
 
-FRESH_S, RECOVERY_LIMIT_S, START_LIMIT_S = 3.0, 180.0, 180.0
+FRESH_S, RECOVERY_LIMIT_S, START_LIMIT_S = 3.0, 180.0, 600.0
 WINDOW_S, SETTLE_S, AWAY_S, FULL_S = 30.0, 30.0, 60.0, 15.0
 _LOOK_S = 0.2
 
@@ -96,6 +97,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.told: list[Told] = []
+        self._runner: web.AppRunner | None = None
 
     async def start(self) -> str:
         app = web.Application()
@@ -106,7 +108,8 @@ class Receiver:
         return f"http://127.0.0.1:{self._runner.addresses[0][1]}/"
 
     async def stop(self) -> None:
-        await self._runner.cleanup()
+        if self._runner is not None:
+            await self._runner.cleanup()
 
     async def _notify(self, request: web.Request) -> web.Response:
         key = request.headers["Idempotency-Key"]
@@ -175,50 +178,58 @@ class Chaos:
         self.left_out: list[str] = []
         self._rng = random.Random(seed)  # noqa: S311  # which process to kill is no secret
         self.receiver = Receiver()
+        self.disk = SmallDisk(folder / "disk", 64)
+        if not self.disk.mounted:
+            self.left_out.append("full disk: mounting a small file system isn't allowed here")
+        self._tasks: list[asyncio.Task[None]] = []
+        self._load: subprocess.Popen[bytes] | None = None
 
     async def set_up(self) -> None:
         """Start everything, and return when it runs steadily."""
         url = await self.receiver.start()
-        self.disk = SmallDisk(self.folder / "disk", 64)
-        if not self.disk.mounted:
-            self.left_out.append("full disk: mounting a small file system isn't allowed here")
         (self.folder / "alertmanager.yml").write_text(_ALERTMANAGER.format(url=url))
         (self.folder / "chaos.yml").write_text(_RULES)
-        self.start = time.time() + 20
         command = [str(Path(__file__).with_name("chaos_load.py")), str(self.seed)]
-        self.load = subprocess.Popen(  # noqa: ASYNC220 - before anything runs
-            [sys.executable, *command, str(self.start), str(self.folder / "served.json")],
+        self._load = subprocess.Popen(  # noqa: ASYNC220 - before anything runs
+            [sys.executable, *command, str(self.folder / "served.json")],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
-        assert self.load.stdout is not None
-        port = int(self.load.stdout.readline())
+        assert self._load.stdout is not None
+        port = int(self._load.stdout.readline())
         self.settings = self._settings(port)
         self._add("kafka", inner="java", healthy=lambda: answers(self.settings.brokers[0]))
-        self.supervising = asyncio.create_task(supervise(list(self.parts.values())))
+        self._tasks.append(asyncio.create_task(supervise(self.parts)))
         await self._until(self.parts["kafka"].healthy, START_LIMIT_S)
         await asyncio.to_thread(ensure_topics, self.settings)
         for name in ("worker", "dispatch", "collect"):
             self._add(name, healthy=self._healthy(getattr(self.settings, name).listen))
         self._add_prometheus()
-        self.supervising.cancel()
-        self.supervising = asyncio.create_task(supervise(list(self.parts.values())))
         self.marks = Marks(self.settings)
-        self.following = asyncio.create_task(self.marks.follow())
+        self._tasks.append(asyncio.create_task(self.marks.follow()))
         if await self._recovered(time.monotonic(), START_LIMIT_S) is None:
             raise SystemExit(f"the stack didn't come up; see {self.folder}")
-        await asyncio.sleep(5)
+        assert self._load.stdin is not None
+        self.start = time.time() + 1
+        self._load.stdin.write(f"{self.start}\n".encode())
+        self._load.stdin.flush()
+        await asyncio.sleep(10)
 
     async def tear_down(self) -> None:
-        for task in (self.supervising, self.following):
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(self.supervising, self.following, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for part in reversed(list(self.parts.values())):
             await asyncio.to_thread(part.stop)
-        assert self.load.stdin is not None
-        self.load.stdin.close()
-        self.load.wait()
+        self._end_load()
         self.disk.close()
         await self.receiver.stop()
+
+    def _end_load(self) -> None:
+        """Let the targets write down what they served."""
+        if self._load is not None and self._load.stdin is not None:
+            self._load.stdin.close()
+            self._load.wait()
+            self._load = None
 
     def _settings(self, port: int) -> Settings:
         jobs = "".join(
@@ -384,9 +395,7 @@ class Chaos:
         kafka = self.parts["kafka"]
         for name in reversed([name for name in self.parts if name != "kafka"]):
             await asyncio.to_thread(self.parts[name].stop)
-        assert self.load.stdin is not None
-        self.load.stdin.close()
-        self.load.wait()
+        self._end_load()
         await self._until(kafka.healthy, START_LIMIT_S)
         traces = await read_traces(self.settings, LIMIT)
         recovery = sorted(
@@ -444,6 +453,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="deeds instead of random ones")
     parser.add_argument("--keep", type=Path, help="work in this new folder and leave it there")
     chosen = parser.parse_args()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its broker is killed on purpose
     folder = chosen.keep or Path(tempfile.mkdtemp(prefix="watchkeeper-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     # What was started and mounted is cleared away, also when this is told to end.

@@ -1,8 +1,9 @@
 """The load of benchmarks/chaos.py: HTTP targets whose every scrape is on record.
 
-    python benchmarks/chaos_load.py SEED START FILE
+    python benchmarks/chaos_load.py SEED FILE
 
-serves until its standard input ends, then writes to FILE what it has served. Each answer carries
+serves until its standard input ends, then writes to FILE what it has served. The first line of its
+input says when the schedule begins (Unix seconds). Each answer carries
 `chaos_turn`, a number of its own, so that a frame can be followed through every topic. Queues go
 over the limit on a schedule that follows from the seed alone.
 """
@@ -62,14 +63,18 @@ def filler(seed: int) -> bytes:
 class Targets:
     """What each target answers, and what was answered when and to whom."""
 
-    def __init__(self, seed: int, start: float) -> None:
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
         self._fillers = [filler(seed + i) for i in range(_BODIES)]
-        self._plan = breaches(seed, start)
+        self._plan: list[Breach] = []
         self._begun = 0
         self._over: list[Breach] = []
         self._turns = [0] * TARGETS
         self.served: list[tuple[int, int, float, bool]] = []
         """Target, turn, time of the answer, and whether Prometheus had asked."""
+
+    def begin(self, start: float) -> None:
+        self._plan = breaches(self._seed, start)
 
     def answer(self, target: int, prometheus: bool) -> bytes:
         """The whole response, and its entry in the record."""
@@ -113,14 +118,16 @@ class Connection(asyncio.Protocol):
             self._transport.write(self._targets.answer(target, b"Prometheus/" in request))
 
 
-async def main(seed: int, start: float, record: Path) -> None:
-    targets = Targets(seed, start)
+async def main(seed: int, record: Path) -> None:
+    targets = Targets(seed)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(targets), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await loop.run_in_executor(None, sys.stdin.read)
+    if line := await asyncio.to_thread(sys.stdin.readline):
+        targets.begin(float(line))
+        await asyncio.to_thread(sys.stdin.read)
     await asyncio.to_thread(record.write_text, json.dumps(targets.served), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3])))
+    asyncio.run(main(int(sys.argv[1]), Path(sys.argv[2])))

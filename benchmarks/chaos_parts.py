@@ -96,10 +96,10 @@ class Part:
             return []
 
 
-async def supervise(parts: Sequence[Part]) -> None:
-    """Start again what has ended, until cancelled."""
+async def supervise(parts: Mapping[str, Part]) -> None:
+    """Start again what has ended, until cancelled; parts that join are looked after, too."""
     while True:
-        for part in parts:
+        for part in list(parts.values()):
             part.look()
         await asyncio.sleep(0.1)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -39,10 +38,18 @@ def free_ports(count: int) -> list[int]:
 class Process:
     """One of Watchkeeper's commands, started for a benchmark."""
 
-    def __init__(self, child: subprocess.Popen[bytes], address: str, log: Path) -> None:
-        self.child = child
+    def __init__(
+        self, command: list[str], address: str, log: Path, environment: dict[str, str]
+    ) -> None:
         self.address = address
-        self._log = log
+        self._command, self._log, self._environment = command, log, environment
+        self.child = start_child(command, log, environment)
+
+    def kill_and_restart(self) -> None:
+        """SIGKILL it and start the same again: same address, same data folder."""
+        self.child.kill()
+        self.child.wait()
+        self.child = start_child(self._command, self._log, self._environment)
 
     def wait_ready(self) -> None:
         deadline = time.monotonic() + _READY_S
@@ -98,12 +105,8 @@ class Stack:
         }
         log = self.folder / f"{name}.log"
         outside = {k: v for k, v in os.environ.items() if not k.startswith("WATCHKEEPER_")}
-        child = start_child(
-            [sys.executable, "-m", "pipeline", command],
-            log,
-            {**outside, **settings, **environment},
-        )
-        process = Process(child, address, log)
+        program = [sys.executable, "-m", "pipeline", command]
+        process = Process(program, address, log, {**outside, **settings, **environment})
         self._processes.append(process)
         return process
 
