@@ -58,11 +58,13 @@ def main(context: click.Context, config: Path | None) -> None:
 
 def settings_of(context: click.Context) -> Settings:
     """The settings, found usable; or exit 3 with every problem."""
+    from pipeline.api.client import check_web
     from pipeline.brokers import connection_of
 
     settings = loaded_settings(context)
     with _problems_exit():
         connection_of(settings)
+        check_web(settings.web)
     return settings
 
 

@@ -180,6 +180,21 @@ class LocalSettings(msgspec.Struct, frozen=True):
     """The local receiver: notifications that arrive here are shown in the terminal."""
 
 
+class WebSettings(msgspec.Struct, frozen=True):
+    """Our own listeners, and how our own processes and the Prometheus of `up` ask them."""
+
+    config_file: str = ""
+    """Prometheus' web-config file (TLS, logins, headers); empty: HTTP without a login."""
+    ca_file: str = ""
+    """The authority of the listeners' certificates, in PEM; empty: those that the system trusts."""
+    username: str = ""
+    """One of the web-config file's users; its password stands in `password_file`."""
+    password_file: str = ""
+    certificate_file: str = ""
+    """With `key_file` what is shown where the web-config file asks for certificates."""
+    key_file: str = ""
+
+
 class Settings(msgspec.Struct, frozen=True):
     """Everything that can be set."""
 
@@ -196,6 +211,7 @@ class Settings(msgspec.Struct, frozen=True):
     export: ExportSettings = ExportSettings()
     simulate: SimulateSettings = SimulateSettings()
     local: LocalSettings = LocalSettings()
+    web: WebSettings = WebSettings()
 
     def topic(self, name: str) -> str:
         return self.kafka.topic_prefix + name

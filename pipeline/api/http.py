@@ -10,8 +10,13 @@ from aiohttp import web
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from pipeline.api.guard import Guard
+from pipeline.api.listener import Listener, bind
+
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
 MAX_PORT = 65535
+IDLE_TIMEOUT = 90.0
+"""Seconds for the head of a request, and between two of them."""
 
 
 class ListenError(RuntimeError):
@@ -60,17 +65,19 @@ def new_app(
 class Server:
     """A running application; `port` is the one it got when 0 was asked for."""
 
-    def __init__(self, runner: web.AppRunner, host: str, port: int) -> None:
+    def __init__(self, runner: web.AppRunner, listener: Listener, host: str, port: int) -> None:
         self._runner = runner
+        self._listener = listener
         self.host = host
         self.port = port
 
     async def close(self) -> None:
+        await self._listener.close()
         await self._runner.cleanup()
 
 
-async def serve(app: web.Application, listen: str) -> Server:
-    """Serve `app` on `listen` (`host:port`).
+async def serve(app: web.Application, listen: str, web_config: str = "") -> Server:
+    """Serve `app` on `listen` (`host:port`), as the file `web_config` says (empty: to everybody).
 
     Raises
     ------
@@ -78,20 +85,25 @@ async def serve(app: web.Application, listen: str) -> Server:
         The port is taken, or the address is not this machine's.
     """
     host, port = split_address(listen)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
-    await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
-        await site.start()
+        sockets = bind(host, port)
     except OSError as error:
-        await runner.cleanup()
         if error.errno == errno.EADDRINUSE:
             raise ListenError(
                 f"{listen}: the port is taken; stop what listens there, or choose another one"
             ) from error
         raise ListenError(f"{listen}: can't listen there: {error.strerror}") from error
-    bound: tuple[str, int] = runner.addresses[0][:2]
-    return Server(runner, bound[0], bound[1])
+    bound: tuple[str, int] = sockets[0].getsockname()[:2]
+    guard = Guard(web_config)
+    guard.watch(app)
+    runner = web.AppRunner(
+        app, access_log=None, shutdown_timeout=2.0, keepalive_timeout=IDLE_TIMEOUT
+    )
+    await runner.setup()
+    server = runner.server
+    assert server is not None, "setup() has made it"
+    listener = Listener(sockets, server, guard.context, lambda: len(server.connections))
+    return Server(runner, listener, bound[0], bound[1])
 
 
 def port_is_free(listen: str) -> bool:

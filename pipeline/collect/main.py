@@ -52,7 +52,7 @@ async def _collect(settings: Settings, config: CollectorConfig) -> int:
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session:
         collector = Collector(settings, config, producer, session)
-        server = await serve(collector.app(), settings.collect.listen)
+        server = await serve(collector.app(), settings.collect.listen, settings.web.config_file)
         log.info("collecting: %s", fields(listen=f"{server.host}:{server.port}"))
         work = asyncio.create_task(collector.run())
         stopping = asyncio.create_task(stop.wait())

@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 import aiohttp
+import msgspec
 
 from pipeline.alerts.board import Board
 from pipeline.alerts.config import Config, load_config
@@ -19,6 +20,7 @@ from pipeline.alerts.marks import Marks
 from pipeline.alerts.notification import Integration
 from pipeline.alerts.referee import Jurisdiction, Referee
 from pipeline.alerts.route import build_routes
+from pipeline.api.client import own_http
 from pipeline.api.http import ListenError, serve
 from pipeline.brokers import connection_of
 from pipeline.clock import Clock
@@ -84,12 +86,21 @@ def read_config(settings: Settings) -> Config:
     file = settings.dispatch.config_file
     if not file:
         text = BUILT_IN.format(url=settings.dispatch.local_receiver)
-        return load_config(text, "built-in configuration")
+        return _to_ourselves(load_config(text, "built-in configuration"), settings)
     try:
         text = Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{file}: can't be read: {error}"]) from error
     return load_config(text, file)
+
+
+def _to_ourselves(built_in: Config, settings: Settings) -> Config:
+    """The local receiver is a listener of ours and may want our login."""
+    replace = msgspec.structs.replace
+    (receiver,) = built_in.receivers
+    (webhook,) = receiver.webhooks
+    webhook = replace(webhook, http=own_http(settings.web))
+    return replace(built_in, receivers=(replace(receiver, webhooks=(webhook,)),))
 
 
 async def _run(settings: Settings, config: Config) -> None:
@@ -107,7 +118,9 @@ async def _run(settings: Settings, config: Config) -> None:
             desk = new_desk(settings, config, integrations, clock.now_ms())
             dispatcher = Dispatcher(desk, store, channels, clock)
             server = await serve(
-                Api(dispatcher, config, clock).application(), settings.dispatch.listen
+                Api(dispatcher, config, clock).application(),
+                settings.dispatch.listen,
+                settings.web.config_file,
             )
             dispatcher.start()
             log.info("ready %s", fields(listen=f"{server.host}:{server.port}"))

@@ -73,7 +73,8 @@ class Exporter:
         self._store = Store(int(settings.export.score_lifetime * 1000), settings.export.max_series)
 
     async def __aenter__(self) -> Self:
-        self._server = await serve(new_app(text=self._metrics), self._settings.export.listen)
+        app, settings = new_app(text=self._metrics), self._settings
+        self._server = await serve(app, settings.export.listen, settings.web.config_file)
         self.host, self.port = self._server.host, self._server.port
         self.consuming = asyncio.create_task(self._consume(), name="export-consumer")
         return self

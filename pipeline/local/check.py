@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from pipeline.api.client import check_web
 from pipeline.api.http import ListenError, split_address
 from pipeline.brokers import connection_of
 from pipeline.collect.collector import load_config
@@ -49,7 +50,7 @@ def run(settings: Settings, *, as_json: bool) -> int:
 
 def inspect_configuration(settings: Settings, root: Path) -> Report:
     """Read everything that the settings name; relative globs of rules start at `root`."""
-    findings = [*_addresses(settings), *_brokers(settings), *_targets(settings)]
+    findings = [*_addresses(settings), *_edges(settings), *_targets(settings)]
     files = rule_files(settings.rules.files, root.resolve())
     if not files:
         wanted = ", ".join(settings.rules.files)
@@ -94,12 +95,15 @@ def _targets(settings: Settings) -> list[Finding]:
     return []
 
 
-def _brokers(settings: Settings) -> list[Finding]:
-    try:
-        connection_of(settings)
-    except SettingsError as error:
-        return [Finding("settings", "error", line) for line in error.problems]
-    return []
+def _edges(settings: Settings) -> list[Finding]:
+    """What Kafka's and our own listeners' settings name and can't be used."""
+    findings: list[Finding] = []
+    for check in (lambda: connection_of(settings), lambda: check_web(settings.web)):
+        try:
+            check()
+        except SettingsError as error:
+            findings += [Finding("settings", "error", line) for line in error.problems]
+    return findings
 
 
 def _addresses(settings: Settings) -> list[Finding]:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
+from pipeline.api.client import OwnListeners
 from pipeline.clock import Clock
 from pipeline.local.receiver import Inbox
 from pipeline.local.snapshot import (
@@ -33,7 +34,6 @@ from pipeline.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-_TIMEOUT = aiohttp.ClientTimeout(total=2.0)
 Answer = TypeVar("Answer")
 
 
@@ -84,7 +84,7 @@ class Poller:
     ) -> None:
         self._settings = settings
         self._clock = Clock(settings.clock)
-        self._session = session
+        self._own = OwnListeners(session, settings.web)
         self._inbox = inbox
         self._missing, self._hints = tuple(missing), tuple(hints)
         self._now = now
@@ -129,23 +129,17 @@ class Poller:
         )
 
     async def _metrics(self, address: str) -> Samples | None:
-        body = await self._get(f"http://{address}/metrics")
+        body = await self._own.get(address, "/metrics")
         return None if body is None else read_samples(body.decode())
 
     async def _json(self, address: str, path: str, answer: type[Answer]) -> Answer | None:
-        body = await self._get(f"http://{address}{path}")
+        body = await self._own.get(address, path)
         try:
             return None if body is None else msgspec.json.decode(body, type=answer)
         except msgspec.DecodeError as error:
-            _log.warning("not understood: %s", fields(url=f"http://{address}{path}", error=error))
-            return None
-
-    async def _get(self, url: str) -> bytes | None:
-        """The body; None when there is no answer: the parts' own states say so."""
-        try:
-            async with self._session.get(url, timeout=_TIMEOUT) as response:
-                return await response.read() if response.status == 200 else None
-        except (aiohttp.ClientError, TimeoutError):
+            _log.warning(
+                "not understood: %s", fields(url=self._own.url(address, path), error=error)
+            )
             return None
 
 

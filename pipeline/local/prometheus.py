@@ -16,9 +16,10 @@ from typing import Any, Literal
 
 import yaml
 
+from pipeline.api.client import own_http, own_scheme
 from pipeline.local.problems import StartError
 from pipeline.rules.files import rule_files
-from pipeline.settings import Settings
+from pipeline.settings import Settings, WebSettings
 
 BACKSTOP_PREFIX = "/backstop"
 _FLEET_INTERVAL, _OWN_INTERVAL = "5s", "5s"
@@ -74,11 +75,13 @@ def prometheus_config(
         "scrape_interval": _FLEET_INTERVAL,
         "metrics_path": "/metrics/fleet",
         "static_configs": [{"targets": [settings.collect.listen]}],
+        **own_access(settings.web),
     }
     watchkeeper = {
         "job_name": "watchkeeper",
         "scrape_interval": _OWN_INTERVAL,
         "static_configs": [{"targets": own}],
+        **own_access(settings.web),
     }
     interval_ms = int(settings.rules.evaluation_interval * 1000)
     of_collector: Yaml = scraped.get("global", {})
@@ -95,6 +98,7 @@ def prometheus_config(
                 {
                     "path_prefix": BACKSTOP_PREFIX,
                     "static_configs": [{"targets": [settings.dispatch.listen]}],
+                    **own_access(settings.web),
                 }
             ]
         },
@@ -104,6 +108,25 @@ def prometheus_config(
             watchkeeper,
         ],
     }
+
+
+def own_access(web: WebSettings) -> Yaml:
+    """How Prometheus asks our own listeners; the password stays in its file."""
+    scheme = own_scheme(web)
+    access: Yaml = {} if scheme == "http" else {"scheme": scheme}
+    http = own_http(web)
+    if http.basic_auth is not None:
+        access["basic_auth"] = {
+            "username": http.basic_auth.username,
+            "password_file": str(Path(http.basic_auth.password_file).resolve()),
+        }
+    tls = {
+        "ca_file": web.ca_file,
+        "cert_file": web.certificate_file,
+        "key_file": web.key_file,
+    }
+    files = {name: str(Path(file).resolve()) for name, file in tls.items() if file}
+    return {**access, "tls_config": files} if files else access
 
 
 _SCRAPE_DEFAULTS = ("scrape_interval", "scrape_timeout")
@@ -129,6 +152,7 @@ def prometheus_command(settings: Settings, program: str, config: Path) -> list[s
         f"--web.listen-address={settings.local.prometheus_listen}",
         f"--web.external-url={settings.rules.external_url}",
         "--log.level=warn",
+        *([f"--web.config.file={settings.web.config_file}"] if settings.web.config_file else []),
     ]
 
 

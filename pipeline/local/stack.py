@@ -10,15 +10,14 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
+from pipeline.api.client import OwnListeners, own_scheme
 from pipeline.api.http import port_is_free
 from pipeline.local.fleet.control import control_address
 from pipeline.local.fleet.targets import write_targets
 from pipeline.local.kafka_probe import answers
 from pipeline.local.prometheus import prometheus_command, write_config
 from pipeline.local.supervisor import Part, Ready
-from pipeline.settings import ClockSettings, Settings, environment_of
-
-_TIMEOUT = aiohttp.ClientTimeout(total=3.0)
+from pipeline.settings import ClockSettings, Settings, WebSettings, environment_of
 
 
 def settings_of_stack(settings: Settings, nodes: int | None, clock: ClockSettings) -> Settings:
@@ -35,7 +34,10 @@ def settings_of_stack(settings: Settings, nodes: int | None, clock: ClockSetting
         scrape_config=settings.collect.scrape_config or str(scrape),
         feeds_config=settings.collect.feeds_config or str(feeds),
     )
-    dispatch = replace(settings.dispatch, local_receiver=f"http://{settings.local.listen}/notify")
+    dispatch = replace(
+        settings.dispatch,
+        local_receiver=f"{own_scheme(settings.web)}://{settings.local.listen}/notify",
+    )
     return replace(
         settings,
         data=str(folder),
@@ -86,9 +88,10 @@ class Stack:
     ) -> None:
         """`prometheus` is the program, `history` the seconds of the past that come first."""
         self._settings = settings
-        self._session = session
         self._prometheus = prometheus
         self._history = history
+        self._own = OwnListeners(session, settings.web)
+        self._open = OwnListeners(session, WebSettings())
 
     def environment(self) -> Mapping[str, str]:
         """What a part that starts now is told."""
@@ -104,7 +107,7 @@ class Stack:
             Part(
                 "simulate",
                 _command("simulate", *past),
-                self._healthy(control_address(settings.simulate)),
+                self._healthy(control_address(settings.simulate), self._open),
                 kafka if past else (),
             ),
             self._process("worker", settings.worker.listen),
@@ -124,21 +127,16 @@ class Stack:
         """A process of ours that waits for Kafka by itself."""
         return Part(name, _command(name), self._healthy(listen), after, uses=("kafka",))
 
-    def _healthy(self, address: str) -> Ready:
+    def _healthy(self, address: str, listeners: OwnListeners | None = None) -> Ready:
+        asked = listeners or self._own
+
         async def ready() -> bool:
-            return await self._get(f"http://{address}/-/healthy") is not None
+            return await asked.get(address, "/-/healthy") is not None
 
         return ready
 
     async def _kafka_is_ready(self) -> bool:
         return await asyncio.to_thread(answers, self._settings.brokers[0])
-
-    async def _get(self, url: str) -> bytes | None:
-        try:
-            async with self._session.get(url, timeout=_TIMEOUT) as response:
-                return await response.read() if response.status == 200 else None
-        except (aiohttp.ClientError, TimeoutError):
-            return None
 
 
 def _command(*arguments: str) -> tuple[str, ...]:

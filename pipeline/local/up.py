@@ -16,6 +16,7 @@ import msgspec
 from rich.console import Console
 from rich.live import Live
 
+from pipeline.api.client import own_scheme
 from pipeline.api.http import ListenError, serve
 from pipeline.local.folder import keep_clock, locked
 from pipeline.local.kafka import check_protocol
@@ -100,16 +101,17 @@ def _with_semantics(settings: Settings, prometheus: str) -> Settings:
 
 def hints_of(settings: Settings, prometheus: bool) -> list[tuple[str, str]]:
     """What to try next, the most useful first."""
+    scheme = own_scheme(settings.web)
     hints = [
         ("break something", "watchkeeper simulate fault tps-drop --for 10m"),
         ("mend it", "watchkeeper simulate fault tps-drop --end"),
-        ("alerts", f"curl http://{settings.dispatch.listen}/api/v2/alerts"),
-        ("scores", f"curl http://{settings.export.listen}/metrics"),
-        ("targets", f"curl http://{settings.collect.listen}/api/v1/targets"),
-        ("own metrics", f"curl http://{settings.worker.listen}/metrics"),
+        ("alerts", f"curl {scheme}://{settings.dispatch.listen}/api/v2/alerts"),
+        ("scores", f"curl {scheme}://{settings.export.listen}/metrics"),
+        ("targets", f"curl {scheme}://{settings.collect.listen}/api/v1/targets"),
+        ("own metrics", f"curl {scheme}://{settings.worker.listen}/metrics"),
     ]
     if prometheus:
-        hints.insert(4, ("prometheus", f"http://{settings.local.prometheus_listen}/alerts"))
+        hints.insert(4, ("prometheus", f"{scheme}://{settings.local.prometheus_listen}/alerts"))
     return hints
 
 
@@ -121,7 +123,7 @@ async def _up(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     inbox = Inbox()
-    receiver = await serve(receiver_app(inbox), settings.local.listen)
+    receiver = await serve(receiver_app(inbox), settings.local.listen, settings.web.config_file)
     try:
         async with aiohttp.ClientSession() as session:
             stack = Stack(settings, session, prometheus=program, history=history)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import aiohttp
 import msgspec
 
 from pipeline import __version__
-from pipeline.alerts.config import HttpConfig, WebhookConfig
+from pipeline.alerts.config import WebhookConfig
 from pipeline.alerts.notification import AlertInMessage, Message
+from pipeline.api.client import basic_header, login_of
 from pipeline.model import Labels
 from pipeline.receivers.errors import PermanentError, RetryableError
+from pipeline.secret import SecretError
+from pipeline.tls import TlsError
 
 NEVER = "0001-01-01T00:00:00Z"
 """Go's zero time: "still firing"."""
@@ -94,6 +95,7 @@ class Webhook:
         """`now` gives wall time in Unix seconds, for a `Retry-After` that names a date."""
         self._config = config
         self._url, self._url_login = _without_login(config.url.value)
+        self._login = login_of(config.http)
         self._session = session
         self._external_url = external_url
         self._now = now
@@ -114,13 +116,16 @@ class Webhook:
             "User-Agent": f"Watchkeeper/{__version__}",
             "Idempotency-Key": key,
         }
-        headers |= _authentication(self._config.http) or self._url_login
+        try:
+            keywords = self._login.keywords(self._url_login | headers)
+        except (SecretError, TlsError) as error:
+            raise PermanentError(str(error)) from error
         try:
             async with self._session.post(
                 self._url,
                 data=body,
-                headers=headers,
-                allow_redirects=self._config.http.follow_redirects,
+                **keywords,
+                allow_redirects=self._login.follow_redirects,
                 timeout=aiohttp.ClientTimeout(total=within),
             ) as response:
                 status, retry_after = response.status, response.headers.get("Retry-After", "")
@@ -161,31 +166,4 @@ def _without_login(url: str) -> tuple[str, dict[str, str]]:
     if parts.username is None:
         return url, {}
     bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    return bare, _basic(unquote(parts.username), unquote(parts.password or ""))
-
-
-def _basic(username: str, password: str) -> dict[str, str]:
-    login = b64encode(f"{username}:{password}".encode()).decode()
-    return {"Authorization": f"Basic {login}"}
-
-
-def _authentication(http: HttpConfig) -> dict[str, str]:
-    if http.basic_auth is not None:
-        password = _secret(http.basic_auth.password.value, http.basic_auth.password_file)
-        return _basic(http.basic_auth.username, password)
-    if http.authorization is not None:
-        held = http.authorization
-        return {
-            "Authorization": f"{held.type} {_secret(held.credentials.value, held.credentials_file)}"
-        }
-    return {}
-
-
-def _secret(value: str, file: str) -> str:
-    """`value`, or the content of `file`, read at each use so that it can be replaced."""
-    if not file:
-        return value
-    try:
-        return Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise PermanentError(f"{file}: expected a readable secret: {error}") from error
+    return bare, basic_header(unquote(parts.username), unquote(parts.password or ""))

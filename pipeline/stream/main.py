@@ -139,10 +139,11 @@ async def _listen(settings: Settings, worker: Worker, holds: dict[str, float]) -
 
     app = alerts_app(worker.active_alerts, holds_s)
     try:
-        return await serve(app, settings.worker.listen)
+        return await serve(app, settings.worker.listen, settings.web.config_file)
     except ListenError:
         host, _ = split_address(settings.worker.listen)
-        server = await serve(alerts_app(worker.active_alerts, holds_s), f"{host}:0")
+        app = alerts_app(worker.active_alerts, holds_s)
+        server = await serve(app, f"{host}:0", settings.web.config_file)
         log.info(fields(event="other_port", wanted=settings.worker.listen, port=server.port))
         return server
 

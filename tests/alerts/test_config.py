@@ -3,13 +3,11 @@ from __future__ import annotations
 import pytest
 
 from pipeline.alerts.config import (
-    Authorization,
-    BasicAuth,
     Config,
-    HttpConfig,
     load_config,
 )
 from pipeline.document import ConfigError
+from pipeline.http_config import Authorization, BasicAuth, HttpConfig
 from pipeline.secret import Secret
 
 WHOLE = """\
@@ -225,8 +223,8 @@ def test_problem_of_a_route_has_its_place(route: str, problem: str) -> None:
             ".url_file: unknown field; expected one of url, send_resolved, max_alerts, http_config",
         ),
         (
-            "{url: 'http://h', http_config: {tls_config: {}}}",
-            ".http_config.tls_config: not supported yet",
+            "{url: 'http://h', http_config: {oauth2: {}}}",
+            ".http_config.oauth2: not supported yet",
         ),
         (
             "{url: 'http://h', http_config: {bearer_token: a, basic_auth: {}}}",

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from pipeline.alerts.config import Authorization, BasicAuth, HttpConfig, WebhookConfig
+from pipeline.alerts.config import WebhookConfig
 from pipeline.alerts.notification import AlertInMessage, Message
+from pipeline.http_config import Authorization, BasicAuth, HttpConfig
 from pipeline.receivers.errors import PermanentError, RetryableError
 from pipeline.receivers.webhook import Webhook, format_time, parse_retry_after, render
 from pipeline.secret import Secret
