@@ -133,6 +133,14 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     stuck_after: Positive = 60.0
     """A worker that has lag and has committed nothing for this long ends, to be started anew; while
     it restores a partition it has ten times as long."""
+    snapshots: str = ""
+    """A folder or any fsspec URL for snapshots of state; empty: `snapshots` in the data folder."""
+    snapshot_interval: Positive = 30.0
+    forget_after: Positive = 3600.0
+    """State of series that are not seen for this many seconds of event time is dropped.
+
+    Never before all rules have: the longest look-back and ten minutes is the least.
+    """
     tick_timeout: Positive = 30.0
     """A collector that has not ticked for this long doesn't hold the watermark back."""
 

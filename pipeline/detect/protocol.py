@@ -39,6 +39,18 @@ class Detector(Protocol):
         """`state` with `len(counters)` further slots; True marks a counter, scored as its rate."""
         ...
 
+    def renew(self, state: State, slots: SlotArray, counters: FlagArray) -> None:
+        """Make `slots` new ones: their series have ended, and others get them."""
+        ...
+
+    def copy(self, state: State) -> State:
+        """A copy of what the slots hold."""
+        ...
+
+    def transfer(self, source: State, there: SlotArray, state: State, here: SlotArray) -> None:
+        """Let slots `here` of `state` be what slots `there` of `source`, a copy, are."""
+        ...
+
     def update(
         self,
         state: State,

@@ -89,11 +89,20 @@ class Robust(msgspec.Struct, frozen=True):
         if end > len(rows):
             rows = np.zeros(max(end, 2 * len(rows)), dtype=ROW)
             rows[:start] = state["rows"][:start]
-        new = rows[start:end]
-        new["time_ms"] = NEVER
-        new["tail"] = TAIL_START
-        new["counter"] = counters
+        _renew(rows[start:end], counters)
         return {"rows": rows, "used": np.array([(end,)], dtype=USED)}
+
+    def renew(self, state: State, slots: SlotArray, counters: FlagArray) -> None:
+        new = np.zeros(len(slots), dtype=ROW)
+        _renew(new, counters)
+        state["rows"][slots] = new
+
+    def copy(self, state: State) -> State:
+        used = state["used"].copy()
+        return {"rows": state["rows"][: int(used["slots"][0])].copy(), "used": used}
+
+    def transfer(self, source: State, there: SlotArray, state: State, here: SlotArray) -> None:
+        state["rows"][here] = source["rows"][there]
 
     def update(
         self,
@@ -112,6 +121,13 @@ class Robust(msgspec.Struct, frozen=True):
         rows = state["rows"][slots]
         levels: FloatArray = np.where(rows["count"] >= self.warmup_samples, rows["level"], np.nan)
         return levels
+
+
+def _renew(rows: Rows, counters: FlagArray) -> None:
+    """Make blank rows those of series that have not been seen."""
+    rows["time_ms"] = NEVER
+    rows["tail"] = TAIL_START
+    rows["counter"] = counters
 
 
 @compiled

@@ -5,13 +5,52 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.jit import compiled
+
 Item = TypeVar("Item", bound=np.generic)
+Owner = TypeVar("Owner", bound=Hashable)
+IntArray = npt.NDArray[np.int64]
 
 
-class Arena(Generic[Item]):
+class Stretches(msgspec.Struct, Generic[Owner, Item], frozen=True, eq=False):
+    """Copies of stretches, one after the other, in the order of their owners."""
+
+    owners: list[Owner]
+    sizes: IntArray
+    data: npt.NDArray[Item]
+
+    def by_owner(self) -> dict[Owner, npt.NDArray[Item]]:
+        """Each owner's stretch; views."""
+        ends = np.cumsum(self.sizes).tolist()
+        return {
+            owner: self.data[end - size : end]
+            for owner, size, end in zip(self.owners, self.sizes.tolist(), ends, strict=True)
+        }
+
+
+def gather(data: npt.NDArray[Item], starts: IntArray, sizes: IntArray) -> npt.NDArray[Item]:
+    """A copy of the stretches `data[starts[i]:starts[i] + sizes[i]]`, one after the other."""
+    gathered = np.empty(int(sizes.sum()), dtype=data.dtype)
+    _gather(data, starts, sizes, gathered)
+    return gathered
+
+
+@compiled
+def _gather(
+    data: npt.NDArray[Item], starts: IntArray, sizes: IntArray, gathered: npt.NDArray[Item]
+) -> None:
+    to = 0
+    for i in range(len(starts)):
+        size = sizes[i]
+        gathered[to : to + size] = data[starts[i] : starts[i] + size]
+        to += size
+
+
+class Arena(Generic[Owner, Item]):
     """A flat array of which each owner holds one stretch.
 
     Allocating may move every stretch: `generation` counts that, `at` tells the new places. What
@@ -21,24 +60,30 @@ class Arena(Generic[Item]):
     def __init__(self, dtype: type[Item], size: int = 4096) -> None:
         self.data: npt.NDArray[Item] = np.zeros(size, dtype=dtype)
         self.generation = 0
-        self._places: dict[Hashable, tuple[int, int]] = {}
+        self._places: dict[Owner, tuple[int, int]] = {}
         self._used = 0
         self._live = 0
 
-    def at(self, owner: Hashable) -> int:
+    def copy(self) -> Stretches[Owner, Item]:
+        """All stretches, without the gaps between them."""
+        places = np.array(list(self._places.values()), dtype=np.int64).reshape(-1, 2)
+        sizes = places[:, 1].copy()
+        return Stretches(list(self._places), sizes, gather(self.data, places[:, 0].copy(), sizes))
+
+    def at(self, owner: Owner) -> int:
         return self._places[owner][0]
 
-    def view(self, owner: Hashable) -> npt.NDArray[Item]:
+    def view(self, owner: Owner) -> npt.NDArray[Item]:
         """The owner's stretch; valid until the next allocation."""
         at, size = self._places[owner]
         return self.data[at : at + size]
 
-    def release(self, owner: Hashable) -> None:
+    def release(self, owner: Owner) -> None:
         """Give the owner's stretch back; nothing happens if it has none."""
         _, size = self._places.pop(owner, (0, 0))
         self._live -= size
 
-    def allocate(self, owner: Hashable, size: int) -> int:
+    def allocate(self, owner: Owner, size: int) -> int:
         """A new stretch for `owner`, in place of the one it has; returns where it begins."""
         self.release(owner)
         if self._used + size > len(self.data):
@@ -49,7 +94,7 @@ class Arena(Generic[Item]):
         self._live += size
         return at
 
-    def store(self, owner: Hashable, values: npt.NDArray[Item]) -> int:
+    def store(self, owner: Owner, values: npt.NDArray[Item]) -> int:
         """Allocate for `owner` and fill with `values`."""
         at = self.allocate(owner, len(values))
         self.data[at : at + len(values)] = values

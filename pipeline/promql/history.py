@@ -1,12 +1,23 @@
-"""A target's windows as records, for snapshots, and back."""
+"""A target's windows by labels: what is left of them when the rules have changed."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.model import ABSENT_BITS, STALE_BITS, FloatArray, IntArray, Labels
+from pipeline.model import (
+    ABSENT_BITS,
+    STALE_BITS,
+    FloatArray,
+    IntArray,
+    Labels,
+    SeriesDictionary,
+)
+from pipeline.promql.cut import EvaluatorCut, blocks_of
+from pipeline.promql.selection import score_labels
 from pipeline.promql.windows import WindowStore
 
 
@@ -23,16 +34,30 @@ class TargetHistory(msgspec.Struct, frozen=True, eq=False):
     blocks: tuple[BlockHistory, ...]
 
 
-def dump(store: WindowStore, target_id: int) -> TargetHistory:
-    """A copy of all samples of a target."""
-    target = store.targets[target_id]
-    blocks = []
-    for number in target.blocks.values():
-        rows = [row for row in target.rows.values() if row.block == number]
-        labels = tuple(row.labels for row in sorted(rows, key=lambda row: row.row))
-        times_ms, bits = store.samples(number)
-        blocks.append(BlockHistory(labels, times_ms.copy(), bits.copy().view(np.float64)))
-    return TargetHistory(target_id, tuple(blocks))
+def histories(
+    cut: EvaluatorCut, dictionaries: Iterable[SeriesDictionary]
+) -> Iterator[TargetHistory]:
+    """The samples in `cut` by target and labels; `dictionaries` are those known there."""
+    maps = cut.maps.by_owner()
+    numbers = cut.windows.numbers.tolist()
+    table = dict(zip(numbers, cut.windows.table, strict=True))
+    labels: dict[int, dict[int, list[Labels]]] = {}
+    for dictionary in dictionaries:
+        own = labels.setdefault(dictionary.target.id, {})
+        size = len(dictionary.series)
+        for number, columns in blocks_of(maps[dictionary.id], table):
+            of_block = own.setdefault(number, [()] * len(columns))
+            for row in np.flatnonzero(columns >= 0):
+                column = int(columns[row])
+                series = dictionary.series[column % size].labels
+                of_block[row] = series if column < size else score_labels(series)
+    parts = dict(zip(numbers, cut.windows.parts(), strict=True))
+    for target_id, of_target in labels.items():
+        blocks = [
+            BlockHistory(tuple(named), parts[number][0], parts[number][1].view(np.float64))
+            for number, named in of_target.items()
+        ]
+        yield TargetHistory(target_id, tuple(blocks))
 
 
 def load(store: WindowStore, history: TargetHistory) -> None:

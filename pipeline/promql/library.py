@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import msgspec
 import numpy as np
@@ -52,7 +52,7 @@ class ProgramLibrary:
     """All programs, in one array of code."""
 
     def __init__(self) -> None:
-        self.code = Arena(np.int32)
+        self.code: Arena[Hashable, np.int32] = Arena(np.int32)
         self._programs: dict[bytes, Program] = {}
         self._next = 0
 

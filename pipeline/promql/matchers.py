@@ -35,7 +35,10 @@ class Matcher(msgspec.Struct, frozen=True):
 
 def accepts_all(matchers: tuple[Matcher, ...], labels: Mapping[str, str]) -> bool:
     """Whether a series with `labels` satisfies every matcher."""
-    return all(matcher.accepts(labels.get(matcher.name, "")) for matcher in matchers)
+    for matcher in matchers:  # noqa: SIM110  half the time of all(), and run for every new series
+        if not matcher.accepts(labels.get(matcher.name, "")):
+            return False
+    return True
 
 
 def check_pattern(pattern: str) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.model import Labels, SeriesDictionary
+from pipeline.model import Labels, SeriesDictionary, metric_name
 from pipeline.promql.matchers import Matcher, accepts_all
 from pipeline.promql.plan import Plan
 
@@ -36,6 +36,8 @@ class SelectorIndex:
                 self._nameless.append(number)
             else:
                 self._by_name.setdefault(name, []).append(number)
+        for numbers in self._by_name.values():
+            numbers += self._nameless
         self.selects_scores = any(
             all(m.accepts(SCORE_NAME) for m in matchers if m.name == "__name__")
             for matchers in self.matchers
@@ -43,9 +45,11 @@ class SelectorIndex:
 
     def select(self, labels: Labels) -> tuple[int, ...]:
         """Numbers of the matcher sets that a series with `labels` satisfies."""
+        candidates = self._by_name.get(metric_name(labels), self._nameless)
+        if not candidates:
+            return ()
         mapping = dict(labels)
-        candidates = self._by_name.get(mapping.get("__name__", ""), []) + self._nameless
-        return tuple(n for n in candidates if accepts_all(self.matchers[n], mapping))
+        return tuple([n for n in candidates if accepts_all(self.matchers[n], mapping)])
 
     def history_ms(self, numbers: Sequence[int]) -> int:
         """How far back the selectors of these matcher sets look."""
@@ -69,15 +73,13 @@ def selects_scores(plans: Sequence[Plan]) -> bool:
     return SelectorIndex(plans).selects_scores
 
 
-def selected_columns(dictionary: SeriesDictionary, plans: Sequence[Plan]) -> npt.NDArray[np.uint32]:
+def selected_columns(dictionary: SeriesDictionary, index: SelectorIndex) -> npt.NDArray[np.uint32]:
     """The columns of `dictionary` whose series some plan selects."""
-    index = SelectorIndex(plans)
     return _columns(index.select(series.labels) for series in dictionary.series)
 
 
-def selected_scores(dictionary: SeriesDictionary, plans: Sequence[Plan]) -> npt.NDArray[np.uint32]:
+def selected_scores(dictionary: SeriesDictionary, index: SelectorIndex) -> npt.NDArray[np.uint32]:
     """The columns of `dictionary` whose anomaly score some plan selects."""
-    index = SelectorIndex(plans)
     if not index.selects_scores:
         return np.empty(0, dtype=np.uint32)
     return _columns(index.select(score_labels(series.labels)) for series in dictionary.series)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.model import ABSENT_BITS, FloatArray, IntArray, Labels, SeriesDictionary
 from pipeline.promql import kernel
@@ -46,8 +47,21 @@ class StoredTarget:
         self.id = target_id
         self.blocks: dict[int, int] = {}
         self.rows: dict[Labels, Row] = {}
-        self.columns: dict[int, dict[Labels, int]] = {}
-        """For each dictionary: the column of each stored series."""
+        self.places: dict[int, kernel.Int32Array] = {}
+        """For each dictionary: (block, row, column) of each stored series."""
+        self._ordered: list[Row] | None = None
+
+    def ordered(self) -> list[Row]:
+        """The rows by history and labels: an order that doesn't tell how they came about."""
+        if self._ordered is None:
+            histories = {number: history_ms for history_ms, number in self.blocks.items()}
+            self._ordered = sorted(
+                self.rows.values(), key=lambda row: (histories[row.block], row.labels)
+            )
+        return self._ordered
+
+    def rows_changed(self) -> None:
+        self._ordered = None
 
 
 class WindowStore:
@@ -57,7 +71,7 @@ class WindowStore:
         self.index = index
         self.targets: dict[int, StoredTarget] = {}
         self.blocks: IntArray = np.zeros((64, kernel.BLOCK_WIDTH), dtype=np.int64)
-        self.maps = Arena(np.int32)
+        self.maps: Arena[int | str, np.int32] = Arena(np.int32)
         self._memory = WindowMemory()
         self._free = list(range(64))[::-1]
 
@@ -80,14 +94,18 @@ class WindowStore:
             if labels not in target.rows:
                 history_ms = self.index.history_ms(selectors)
                 fresh.setdefault(history_ms, []).append((labels, selectors))
-        target.columns[dictionary.id] = columns
         for history_ms, series in fresh.items():
             block = self._widened(target, history_ms, len(series))
             first = int(self.blocks[block, kernel.ROWS]) - len(series)
             for row, (labels, selectors) in enumerate(series, start=first):
                 target.rows[labels] = Row(labels, block, row, selectors)
-        for dictionary_id in target.columns if fresh else (dictionary.id,):
+        rows = target.rows
+        places = [(rows[labels].block, rows[labels].row, columns[labels]) for labels in columns]
+        target.places[dictionary.id] = np.array(places, dtype=np.int32).reshape(-1, 3)
+        for dictionary_id in target.places if fresh else (dictionary.id,):
             self._write_map(target, dictionary_id)
+        if fresh:
+            target.rows_changed()
         return bool(fresh)
 
     def _offered(self, dictionary: SeriesDictionary) -> Iterator[tuple[int, Labels]]:
@@ -99,14 +117,12 @@ class WindowStore:
                 yield column, score_labels(series.labels)
 
     def _write_map(self, target: StoredTarget, dictionary_id: int) -> None:
-        columns = target.columns[dictionary_id]
-        sizes = {block: int(self.blocks[block, kernel.ROWS]) for block in target.blocks.values()}
-        where = {block: np.full(size, -1, dtype=np.int32) for block, size in sizes.items()}
-        for labels, column in columns.items():
-            row = target.rows[labels]
-            where[row.block][row.row] = column
-        parts = [np.array([len(sizes)], dtype=np.int32)]
-        for block, column_of_row in where.items():
+        places = target.places[dictionary_id]
+        parts = [np.array([len(target.blocks)], dtype=np.int32)]
+        for block in target.blocks.values():
+            own = places[places[:, 0] == block]
+            column_of_row = np.full(int(self.blocks[block, kernel.ROWS]), -1, dtype=np.int32)
+            column_of_row[own[:, 1]] = own[:, 2]
             parts += [np.array([block], dtype=np.int32), column_of_row]
         self.maps.store(dictionary_id, np.concatenate(parts))
 
@@ -149,11 +165,8 @@ class WindowStore:
         rows, count, start = block[[kernel.ROWS, kernel.COUNT, kernel.START]].tolist()
         old_at, old_size = int(block[kernel.TIMES_AT]), _size(int(block[kernel.CAPACITY]), known)
         old = self._parts(number, known) if known else None
-        at = self._memory.allocate(_size(capacity, rows))
-        block[kernel.TIMES_AT] = at
-        block[kernel.VALUES_AT] = at + capacity
-        block[kernel.MARKS_AT] = at + capacity * (1 + rows)
         block[kernel.CAPACITY] = capacity
+        self._allocate(number)
         block[kernel.BASE] += start
         block[kernel.START] = 0
         times, bits, marks = self._parts(number, rows)
@@ -179,18 +192,93 @@ class WindowStore:
     def drop_target(self, target_id: int) -> None:
         """Forget a target with its series and dictionaries."""
         target = self.targets.pop(target_id)
-        for dictionary_id in target.columns:
+        for dictionary_id in target.places:
             self.maps.release(dictionary_id)
         for number in target.blocks.values():
-            block = self.blocks[number]
-            size = _size(int(block[kernel.CAPACITY]), int(block[kernel.ROWS]))
-            self._memory.release(int(block[kernel.TIMES_AT]), size)
-            self._free.append(number)
+            self._release(number)
 
-    def newest_ms(self, target_id: int) -> int | None:
-        """Time of the target's newest stored frame."""
-        newest = [self.samples(number)[0] for number in self.targets[target_id].blocks.values()]
-        return max((int(times_ms[-1]) for times_ms in newest if len(times_ms)), default=None)
+    def drop_dictionary(self, target_id: int, dictionary_id: int) -> bool:
+        """Forget a dictionary, and the series that no other has; whether there were such."""
+        target = self.targets[target_id]
+        del target.places[dictionary_id]
+        self.maps.release(dictionary_id)
+        kept = np.concatenate([places[:, :2] for places in target.places.values()])
+        fewer = False
+        for history_ms, number in list(target.blocks.items()):
+            rows = np.unique(kept[kept[:, 0] == number, 1])
+            if len(rows) == int(self.blocks[number, kernel.ROWS]):
+                continue
+            fewer = True
+            if len(rows):
+                self._narrow(target, number, rows)
+            else:
+                self._release(target.blocks.pop(history_ms))
+                self._keep_rows(target, number, {})
+        if fewer:
+            for left in target.places:
+                self._write_map(target, left)
+            target.rows_changed()
+        return fewer
+
+    def _narrow(self, target: StoredTarget, number: int, rows: npt.NDArray[np.int32]) -> None:
+        """Keep of a block only `rows`, which are numbered anew."""
+        times_ms, bits = self.samples(number)
+        marks = self.marks(number)
+        table = self.blocks[number].copy()
+        table[kernel.ROWS] = len(rows)
+        self.put(number, table, times_ms.copy(), bits[:, rows], marks[rows])
+        new_row = {old: new for new, old in enumerate(rows.tolist())}
+        self._keep_rows(target, number, new_row)
+        for places in target.places.values():
+            own = places[:, 0] == number
+            places[own, 1] = np.searchsorted(rows, places[own, 1])
+
+    def _keep_rows(self, target: StoredTarget, number: int, new_row: dict[int, int]) -> None:
+        """Number the rows of a block anew; forget those that have no new number."""
+        for labels, row in [pair for pair in target.rows.items() if pair[1].block == number]:
+            if row.row in new_row:
+                target.rows[labels] = msgspec.structs.replace(row, row=new_row[row.row])
+            else:
+                del target.rows[labels]
+
+    def put(
+        self, number: int, table: IntArray, times_ms: IntArray, bits: IntArray, marks: IntArray
+    ) -> None:
+        """Set a block's whole content, lying in its capacity as `table` has it."""
+        self._memory.release(*self._place(number))
+        block = self.blocks[number]
+        for field in (kernel.CAPACITY, kernel.START, kernel.COUNT, kernel.ROWS, kernel.BASE):
+            block[field] = table[field]
+        self._allocate(number)
+        own_times, own_bits, own_marks = self._parts(number, int(block[kernel.ROWS]))
+        window = slice(int(block[kernel.START]), int(block[kernel.START] + block[kernel.COUNT]))
+        own_times[window] = times_ms
+        own_bits[window] = bits
+        own_marks[:] = marks
+
+    def _allocate(self, number: int) -> None:
+        """A new place for a block, for the capacity and the rows that it has now."""
+        block = self.blocks[number]
+        capacity, rows = int(block[kernel.CAPACITY]), int(block[kernel.ROWS])
+        at = self._memory.allocate(_size(capacity, rows))
+        block[kernel.TIMES_AT] = at
+        block[kernel.VALUES_AT] = at + capacity
+        block[kernel.MARKS_AT] = at + capacity * (1 + rows)
+
+    def numbers(self) -> IntArray:
+        """The numbers of the blocks that are in use."""
+        return np.setdiff1d(np.arange(len(self.blocks)), self._free, assume_unique=True)
+
+    def _place(self, number: int) -> tuple[int, int]:
+        """Where a block begins, and how many items it has."""
+        block = self.blocks[number]
+        return int(block[kernel.TIMES_AT]), _size(
+            int(block[kernel.CAPACITY]), int(block[kernel.ROWS])
+        )
+
+    def _release(self, number: int) -> None:
+        self._memory.release(*self._place(number))
+        self._free.append(number)
 
     def samples(self, number: int) -> tuple[IntArray, IntArray]:
         """Times and values (as bits) [time, series] of a block; views."""
@@ -198,6 +286,10 @@ class WindowStore:
         times_ms, bits, _ = self._parts(number, int(block[kernel.ROWS]))
         window = slice(int(block[kernel.START]), int(block[kernel.START] + block[kernel.COUNT]))
         return times_ms[window], bits[window]
+
+    def marks(self, number: int) -> IntArray:
+        """Marks [series, 3] of a block; a view."""
+        return self._parts(number, int(self.blocks[number, kernel.ROWS]))[2]
 
     def replace_samples(
         self, number: int, times_ms: IntArray, bits: IntArray, marks: IntArray

@@ -6,8 +6,9 @@ from typing import Literal
 
 import msgspec
 
-from pipeline.model import Labels
+from pipeline.model import IntArray, Labels
 from pipeline.rules.rule import AlertingRule
+from pipeline.rules.state import Cells
 
 Kind = Literal["pending", "firing", "resolved", "dropped"]
 
@@ -45,24 +46,23 @@ class ActiveAlert(msgspec.Struct, frozen=True):
     starts_at_ms: int
 
 
-class SavedTimer(msgspec.Struct, frozen=True):
-    state: int
-    active_at: int
-    keep_since: int
-    seen: int
+class NamedSlot(msgspec.Struct, frozen=True, array_like=True):
+    """Whose alert a slot is, in a copy of all alerts."""
 
-
-class SavedAlert(msgspec.Struct, frozen=True):
-    """One alert in a snapshot, independent of slots and of the order of rules."""
-
-    rule: str
-    """`AlertingRule.key`."""
+    slot: int
+    rule: int
     instance: str
     series: Labels
     labels: Labels
-    state: int
-    value: float
-    starts_at: int
-    ended_at: int
-    reported_at: int
-    timers: tuple[SavedTimer, SavedTimer]
+    retired: bool
+    """Its series are gone for good."""
+
+
+class AlertsCut(msgspec.Struct, frozen=True, eq=False):
+    """The state of all alerts at one moment."""
+
+    rules: list[str]
+    """`AlertingRule.identity` of each rule."""
+    cells: Cells
+    on_grid_ms: IntArray
+    named: list[NamedSlot]

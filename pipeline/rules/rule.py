@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Literal
 
 import msgspec
 
-from pipeline.model import Labels
+from pipeline.model import Labels, hash64
 from pipeline.promql.plan import Plan
 
 
@@ -27,6 +28,11 @@ class AlertingRule(msgspec.Struct, frozen=True, kw_only=True):
     """Names the rule across restarts and edits elsewhere in its file: `file;group;alert;n`, the
     n-th of this name in the group."""
     line: int
+
+    @property
+    def identity(self) -> str:
+        """What has to be the same for a rule's alerts to go on: place, name, expression, labels."""
+        return f"{self.key};{hash64(self.expr, self.plan.version, *chain(*self.labels)):016x}"
 
     @property
     def scope(self) -> Literal["local", "global"]:

@@ -129,6 +129,14 @@ def grown(cells: Cells, n: int) -> Cells:
     return room
 
 
+def transfer(source: Cells, there: SlotArray, cells: Cells, here: SlotArray) -> None:
+    """Let slots `here` be what slots `there` of `source` are, but for the number of their rule."""
+    rules = cells.rule.copy()
+    for old, new in _pairs(source, cells):
+        new[..., here] = old[..., there]
+    cells.rule[:] = rules
+
+
 def clear(cells: Cells, slot: int) -> None:
     """Make `slot` one that has never been active."""
     for array, blank in _pairs(cells, new_cells(1)):

@@ -10,19 +10,20 @@ and rules whose labels make two series look the same.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from pipeline.model import Labels
 from pipeline.promql.evaluate import Outcome
 from pipeline.promql.plan import LOOKBACK_MS
 from pipeline.rules import state
-from pipeline.rules.alert import ActiveAlert, Kind, SavedAlert, SavedTimer, Transition
+from pipeline.rules.alert import ActiveAlert, AlertsCut, Kind, NamedSlot, Transition
 from pipeline.rules.rendering import Expander
 from pipeline.rules.rule import AlertingRule
-from pipeline.rules.state import Cells, Durations, Evaluations, Events
+from pipeline.rules.state import Cells, Durations, Evaluations, Events, SlotArray
 from pipeline.rules.templates import uses_value
 
 RESOLVED_RETENTION_MS = 15 * 60_000
@@ -45,12 +46,18 @@ class _Owner(NamedTuple):
     labels: Labels
 
 
+_NO_SLOTS: SlotArray = np.zeros(0, dtype=np.int32)
+
 _Place = tuple[int, str]
 """A rule (index) in an instance."""
 
 
 class AlertTable:
     """Implements `pipeline.promql.evaluate.Slots`: plan i of the evaluator is that of rules[i].
+
+    A new alert is taken to have been evaluated, as nothing, at its rule's last instant on the grid:
+    what arrives later than that moves it as little as an alert that was known. So it makes no
+    difference whether an alert is new or was known and forgotten.
 
     `failures` counts, by rule key, evaluations in which two series had the same labels; Prometheus
     fails such an evaluation as a whole, and so does this: every alert stays as it was.
@@ -65,6 +72,8 @@ class AlertTable:
             np.array([rule.for_ms for rule in rules], dtype=np.int64),
             np.array([rule.keep_firing_for_ms for rule in rules], dtype=np.int64),
         )
+        self._on_grid_ms = np.full(len(rules), state.NEVER, dtype=np.int64)
+        """When each rule was last evaluated on its grid."""
         self._free = list(range(63, -1, -1))
         self._rows: dict[_Place, dict[Labels, int]] = {}
         self._alerts: dict[_Place, dict[Labels, int]] = {}
@@ -111,6 +120,8 @@ class AlertTable:
         if rows.get(labels) != slot:
             return  # its instance was removed before
         del rows[labels]
+        if not rows:
+            del self._rows[plan, instance]
         alert = self._alert_of_row.pop(slot, None)
         if alert is None:
             self._release(slot)
@@ -144,7 +155,10 @@ class AlertTable:
         )
         if self._indirect and np.isin(outcome.plans, list(self._indirect)).any():
             spans = self._put_over(outcome, spans, instances)
-        return list(self._told(state.advance(self._cells, self._durations, spans, on_grid)))
+        transitions = list(self._told(state.advance(self._cells, self._durations, spans, on_grid)))
+        if on_grid:
+            np.maximum.at(self._on_grid_ms, outcome.plans, outcome.times_ms)
+        return transitions
 
     def expire(self, time_ms: int) -> list[Transition]:
         """End alerts whose series are gone, and forget those that ended 15 minutes ago.
@@ -152,7 +166,8 @@ class AlertTable:
         A restored alert that no series claims within the look-back ends too.
         """
         cells = self._cells
-        gone = sorted(slot for slot in self._unbound if self._is_orphan(slot, time_ms))
+        gone = [slot for slot in self._unbound if self._is_orphan(slot, time_ms)]
+        gone.sort(key=self._owners.__getitem__)
         transitions: list[Transition] = []
         if gone:
             span = Evaluations(
@@ -176,7 +191,7 @@ class AlertTable:
     def active(self, reported_at_ms: int) -> Iterator[ActiveAlert]:
         """Every alert that is pending or firing, for a report of that time."""
         cells = self._cells
-        for slot in np.flatnonzero(cells.state).tolist():
+        for slot in sorted(np.flatnonzero(cells.state).tolist(), key=self._owners.__getitem__):
             cells.reported_at[slot] = max(int(cells.reported_at[slot]), reported_at_ms)
             owner = self._owners[slot]
             firing = cells.state[slot] == state.FIRING
@@ -192,71 +207,60 @@ class AlertTable:
                 starts_at_ms=int(cells.starts_at[slot]) if firing else 0,
             )
 
-    def remove_instances(self, instances: Collection[str]) -> None:
-        """Forget these instances without a word: their partition has another owner now.
+    def cut(self) -> AlertsCut:
+        """A copy of the state of all alerts as it is now.
 
-        The evaluator has to drop their targets before it evaluates again.
+        Alerts are named that are active, have ended not long ago, or have no series; the others
+        follow from the evaluator's outputs.
         """
-        for place in [place for place in self._rows if place[1] in instances]:
-            for row in self._rows.pop(place).values():
-                alert = self._alert_of_row.pop(row, None)
-                if alert != row:
-                    self._release(row)
-        for place in [place for place in self._alerts if place[1] in instances]:
-            for slot in list(self._alerts[place].values()):
-                self._forget(slot)
-
-    def dump(self, instances: Collection[str] | None = None) -> list[SavedAlert]:
-        """Every alert that is pending, firing or not yet forgotten; of all instances if None."""
         cells = self._cells
         kept = (cells.state != state.INACTIVE) | (cells.ended_at != state.NEVER)
-        saved = []
-        for slot in np.flatnonzero(kept).tolist():
-            owner = self._owners[slot]
-            if instances is not None and owner.instance not in instances:
-                continue
-            grid, arrival = (
-                SavedTimer(
-                    int(cells.timer[k, slot]), int(cells.active_at[k, slot]),
-                    int(cells.keep_since[k, slot]), int(cells.seen[k, slot]),
-                )
-                for k in (state.GRID, state.ARRIVAL)
-            )  # fmt: skip
-            saved.append(
-                SavedAlert(
-                    rule=self.rules[owner.rule].key,
-                    instance=owner.instance,
-                    series=owner.series,
-                    labels=owner.labels,
-                    state=int(cells.state[slot]),
-                    value=float(cells.value[slot]),
-                    starts_at=int(cells.starts_at[slot]),
-                    ended_at=int(cells.ended_at[slot]),
-                    reported_at=int(cells.reported_at[slot]),
-                    timers=(grid, arrival),
-                )
-            )
-        return saved
+        named = sorted({*np.flatnonzero(kept).tolist(), *self._unbound})
+        owners = [
+            NamedSlot(slot, *self._owners[slot], retired=slot in self._retired) for slot in named
+        ]
+        return AlertsCut(
+            rules=[rule.identity for rule in self.rules],
+            cells=state.grown(cells, len(cells.state)),
+            on_grid_ms=self._on_grid_ms.copy(),
+            named=owners,
+        )
 
-    def load(self, saved: Iterable[SavedAlert]) -> None:
-        """Restore alerts; those of rules that aren't here any more are left out."""
-        index = {rule.key: i for i, rule in enumerate(self.rules)}
-        for alert in saved:
-            rule = index.get(alert.rule)
+    def content(self) -> Iterator[bytes]:
+        """Everything that later evaluations depend on, whatever its numbering; for comparing."""
+        yield self._on_grid_ms.tobytes()
+        for slot, owner in sorted(self._owners.items(), key=lambda pair: pair[1]):
+            marks = (slot in self._unbound, slot in self._retired, self._bindings[slot])
+            yield msgspec.msgpack.encode((owner, marks))
+            for array in self._cells:
+                yield array[..., slot].tobytes()
+
+    def restore(
+        self, cut: AlertsCut, there: SlotArray = _NO_SLOTS, here: SlotArray = _NO_SLOTS
+    ) -> None:
+        """Go on where a table was at `cut`; rules that aren't here any more are left out.
+
+        `there` and `here`: slots of the same outputs in both tables. Without them, as when the
+        rules have changed, only the named alerts are restored.
+        """
+        rule_here = {rule.identity: i for i, rule in enumerate(self.rules)}
+        slots: list[tuple[int, int]] = []
+        for i, identity in enumerate(cut.rules):
+            rule = rule_here.get(identity)
+            if rule is not None:
+                self._on_grid_ms[rule] = cut.on_grid_ms[i]
+        for alert in cut.named:
+            rule = rule_here.get(cut.rules[alert.rule])
             if rule is None:
                 continue
             slot = self._alert(rule, alert.instance, alert.series, alert.labels)
-            cells = self._cells
-            cells.state[slot] = alert.state
-            cells.value[slot] = alert.value
-            cells.starts_at[slot] = alert.starts_at
-            cells.ended_at[slot] = alert.ended_at
-            cells.reported_at[slot] = alert.reported_at
-            for k, timer in enumerate(alert.timers):
-                cells.timer[k, slot] = timer.state
-                cells.active_at[k, slot] = timer.active_at
-                cells.keep_since[k, slot] = timer.keep_since
-                cells.seen[k, slot] = timer.seen
+            self._owners[slot] = _Owner(rule, alert.instance, alert.series, alert.labels)
+            if alert.retired and slot in self._unbound:
+                self._retired.add(slot)
+            slots.append((alert.slot, slot))
+        both = np.array(slots, dtype=np.int32).reshape(-1, 2)
+        there, here = np.append(there, both[:, 0]), np.append(here, both[:, 1])
+        state.transfer(cut.cells, there, self._cells, here)
 
     def _put_over(
         self, outcome: Outcome, spans: Evaluations, instances: Sequence[str]
@@ -274,7 +278,8 @@ class AlertTable:
             if outcome.errors[span] or held is None:
                 counts[span] = 0
                 continue
-            absent = [slot for slot in self._alerts.get(place, {}).values() if slot not in held]
+            alerts = sorted(self._alerts.get(place, {}).items())
+            absent = [slot for _, slot in alerts if slot not in held]
             starts[span], counts[span] = end, len(held) + len(absent)
             end += int(counts[span])
             slots.append(np.array([*held, *absent], dtype=np.int32))
@@ -362,6 +367,7 @@ class AlertTable:
             self._free = list(range(2 * size - 1, size - 1, -1))
         slot = self._free.pop()
         self._cells.rule[slot] = rule
+        self._cells.seen[:, slot] = self._on_grid_ms[rule]
         return slot
 
     def _release(self, slot: int) -> None:

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+import msgspec
 import numpy as np
 
 from pipeline.model import Evaluated, FrameBatch, SeriesDictionary
+from pipeline.stream.seen import FORGOTTEN_AT_ONCE, Seen, SeenCut
 from pipeline.stream.step import Step
-from pipeline.stream.verdicts import Verdicts
+from pipeline.stream.verdicts import Verdicts, VerdictsCut
+
+
+class FleetwideCut(msgspec.Struct, frozen=True, eq=False):
+    """A copy of everything that the next steps depend on."""
+
+    time_ms: int | None
+    marks: dict[int, int]
+    seen: SeenCut
+    verdicts: VerdictsCut
+    dictionaries: list[int]
+    resend_at_ms: int | None
 
 
 class Fleetwide:
@@ -25,7 +40,8 @@ class Fleetwide:
         self._partitions = partitions
         self._resend_ms = resend_ms
         self._resend_at_ms: int | None = None
-        self._newest: dict[int, int] = {}
+        self._seen = Seen(verdicts.forget_after_ms, verdicts.late_after_ms)
+        self._dictionaries: dict[int, SeriesDictionary] = {}
         self.time_ms: int | None = None
         verdicts.evaluator.ensure_instance(self.EVERYTHING)
 
@@ -35,31 +51,22 @@ class Fleetwide:
 
     def unknown(self, batch: FrameBatch) -> list[int]:
         """The ids of dictionaries in `batch` that have not been given."""
-        return [
-            i
-            for i in np.unique(batch.dictionaries).tolist()
-            if not self.verdicts.evaluator.knows(i)
-        ]
+        return [i for i in np.unique(batch.dictionaries).tolist() if i not in self._dictionaries]
 
     def learn(self, dictionary: SeriesDictionary) -> None:
+        self._dictionaries[dictionary.id] = dictionary
+        self._seen.learn(dictionary.id)
         self.verdicts.add_dictionary(dictionary, self.EVERYTHING)
 
     def frames(self, batch: FrameBatch) -> None:
         """Take in forwarded frames; a repeated one (after a restart of its sender) is dropped."""
         keep = np.ones(len(batch), dtype=np.bool_)
-        for i, (target, dictionary_id, time_ms) in enumerate(
-            zip(
-                batch.targets.tolist(),
-                batch.dictionaries.tolist(),
-                batch.times_ms.tolist(),
-                strict=True,
+        columns = (batch.targets.tolist(), batch.dictionaries.tolist(), batch.times_ms.tolist())
+        for i, (target_id, dictionary_id, time_ms) in enumerate(zip(*columns, strict=True)):
+            known = dictionary_id in self._dictionaries
+            keep[i] = known and (
+                self._seen.note(target_id, dictionary_id, time_ms, self.time_ms) == "new"
             )
-        ):
-            known = self.verdicts.evaluator.knows(dictionary_id)
-            if not known or time_ms <= self._newest.get(target, -1):
-                keep[i] = False
-            else:
-                self._newest[target] = time_ms
         self.verdicts.ingest(batch, keep)
 
     def mark(self, mark: Evaluated) -> Step:
@@ -75,9 +82,48 @@ class Fleetwide:
         if before is None or lowest <= before:
             return step
         step.alerts = self.verdicts.advance(before, lowest) + self.verdicts.at(lowest)
+        self._forget_ended(lowest)
         if self._resend_at_ms is None:
             self._resend_at_ms = lowest + self._resend_ms
         elif lowest >= self._resend_at_ms:
             self._resend_at_ms = lowest + self._resend_ms
             step.alerts += self.verdicts.firing(lowest)
         return step
+
+    def cut(self) -> FleetwideCut:
+        """A copy of everything as it is now; taken between two records."""
+        return FleetwideCut(
+            self.time_ms,
+            dict(self._marks),
+            self._seen.cut(),
+            self.verdicts.cut(),
+            list(self._dictionaries),
+            self._resend_at_ms,
+        )
+
+    def content(self) -> Iterator[bytes]:
+        """Everything that later steps depend on, whatever its numbering; for comparing."""
+        marks = sorted(self._marks.items())
+        yield msgspec.msgpack.encode((self.time_ms, marks, self._resend_at_ms))
+        yield from self._seen.content()
+        yield from self.verdicts.content()
+
+    def restore(self, cut: FleetwideCut, dictionaries: Sequence[SeriesDictionary]) -> None:
+        """Go on where another was at `cut`; this one is new, `dictionaries` are those of `cut`."""
+        for dictionary in dictionaries:
+            self.learn(dictionary)
+        self.time_ms, self._marks = cut.time_ms, dict(cut.marks)
+        self._seen.restore(cut.seen)
+        self.verdicts.restore(cut.verdicts, dictionaries)
+        self._resend_at_ms = cut.resend_at_ms
+
+    def _forget_ended(self, now_ms: int) -> None:
+        """Drop the state of series that have ended, a part at a time."""
+        series = 0
+        for dictionary_id in self._seen.ended(now_ms):
+            dictionary = self._dictionaries.pop(dictionary_id)
+            self._seen.forget(dictionary.target.id, dictionary_id)
+            self.verdicts.drop_dictionary(dictionary_id)
+            series += len(dictionary.series)
+            if series >= FORGOTTEN_AT_ONCE:
+                return

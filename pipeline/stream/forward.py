@@ -21,7 +21,12 @@ from pipeline.model import (
     is_stale,
 )
 from pipeline.promql.plan import Plan
-from pipeline.promql.selection import score_labels, selected_columns, selected_scores
+from pipeline.promql.selection import (
+    SelectorIndex,
+    score_labels,
+    selected_columns,
+    selected_scores,
+)
 
 
 class _Selection(msgspec.Struct, frozen=True, eq=False):
@@ -37,16 +42,16 @@ class Forwarding:
     """Frames for the owners of global rules; `plans` are theirs, by partition of `signals`."""
 
     def __init__(self, plans: Mapping[int, Sequence[Plan]]) -> None:
-        self._plans = plans
+        self._indexes = {owner: SelectorIndex(chosen) for owner, chosen in plans.items()}
         self._selections: dict[int, list[_Selection]] = {}
 
     def add_dictionary(self, dictionary: SeriesDictionary) -> list[SeriesDictionary]:
         """Find out what is to be forwarded; the dictionaries of the forwarded frames."""
         derived: list[SeriesDictionary] = []
         selections: list[_Selection] = []
-        for owner, plans in self._plans.items():
-            columns = selected_columns(dictionary, plans)
-            scored = selected_scores(dictionary, plans)
+        for owner, index in self._indexes.items():
+            columns = selected_columns(dictionary, index)
+            scored = selected_scores(dictionary, index)
             if not len(columns) and not len(scored):
                 continue
             series = [dictionary.series[i] for i in columns]
@@ -57,6 +62,9 @@ class Forwarding:
         if selections:
             self._selections[dictionary.id] = selections
         return derived
+
+    def drop_dictionary(self, dictionary_id: int) -> None:
+        self._selections.pop(dictionary_id, None)
 
     def forward(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -12,10 +12,11 @@ from pipeline.detect.protocol import FlagArray
 from pipeline.detect.publish import select_scores
 from pipeline.model import Evaluated, Frame, FrameBatch, SeriesDictionary, Tick
 from pipeline.stream.forward import Forwarding
-from pipeline.stream.scoring import Scoring
+from pipeline.stream.scoring import Scoring, ScoringCut
+from pipeline.stream.seen import FORGOTTEN_AT_ONCE, Seen, SeenCut
 from pipeline.stream.step import Rejected, Step
-from pipeline.stream.verdicts import Verdicts
-from pipeline.stream.watermark import Watermark
+from pipeline.stream.verdicts import Verdicts, VerdictsCut
+from pipeline.stream.watermark import Watermark, WatermarkCut
 
 
 class Counts(msgspec.Struct):
@@ -26,7 +27,25 @@ class Counts(msgspec.Struct):
     anomalies: int = 0
     late: int = 0
     duplicate: int = 0
+    forgotten: int = 0
+    """Series of dictionaries that have ended."""
     rejected: Counter[str] = msgspec.field(default_factory=Counter)
+
+
+class PartitionCut(msgspec.Struct, frozen=True, eq=False):
+    """A copy of everything that a partition's next steps depend on."""
+
+    watermark: WatermarkCut
+    seen: SeenCut
+    scoring: ScoringCut
+    verdicts: VerdictsCut
+    derived: list[SeriesDictionary]
+    resend_at_ms: int | None
+
+    @property
+    def dictionaries(self) -> list[int]:
+        """The ids of the dictionaries that have to be known to go on from here."""
+        return list(map(int, self.scoring.dictionaries))
 
 
 class PartitionSettings(msgspec.Struct, frozen=True):
@@ -58,7 +77,7 @@ class Partition:
         self._watermark = Watermark(settings.tick_timeout_ms)
         self._dictionaries: dict[int, SeriesDictionary] = {}
         self._derived: list[SeriesDictionary] = []
-        self._newest: dict[int, int] = {}
+        self._seen = Seen(verdicts.forget_after_ms, verdicts.late_after_ms)
         self._resend_at_ms: int | None = None
 
     @property
@@ -67,7 +86,7 @@ class Partition:
 
     @property
     def targets(self) -> int:
-        return len(self._newest)
+        return self._seen.targets
 
     def resend_now(self) -> None:
         """Let the next tick send every firing alert."""
@@ -85,6 +104,7 @@ class Partition:
     def learn(self, dictionary: SeriesDictionary) -> None:
         """Take in a dictionary; the next step gives those that go with its forwarded frames."""
         self._dictionaries[dictionary.id] = dictionary
+        self._seen.learn(dictionary.id)
         self._scoring.add_dictionary(dictionary)
         self.verdicts.add_dictionary(dictionary, dictionary.target.instance)
         self._derived += self._forwarding.add_dictionary(dictionary)
@@ -123,6 +143,7 @@ class Partition:
         assert now is not None, "the watermark has just advanced"
         if before is not None:
             step.alerts = self.verdicts.advance(before, now)
+        self._forget_ended(now)
         if self._resend_at_ms is None:
             self._resend_at_ms = now + self._settings.resend_ms
         elif now >= self._resend_at_ms:
@@ -130,6 +151,35 @@ class Partition:
             step.alerts += self.verdicts.firing(now)
         step.marks = [Evaluated(self._settings.worker, self.number, now)]
         return step
+
+    def cut(self) -> PartitionCut:
+        """A copy of everything as it is now; taken between two records."""
+        return PartitionCut(
+            self._watermark.cut(),
+            self._seen.cut(),
+            self._scoring.cut(),
+            self.verdicts.cut(),
+            list(self._derived),
+            self._resend_at_ms,
+        )
+
+    def content(self) -> Iterator[bytes]:
+        """Everything that later steps depend on, whatever its numbering; for comparing."""
+        yield msgspec.msgpack.encode((self._watermark.cut(), self._resend_at_ms, self._derived))
+        yield from self._seen.content()
+        yield from self._scoring.content()
+        yield from self.verdicts.content()
+
+    def restore(self, cut: PartitionCut, dictionaries: Sequence[SeriesDictionary]) -> None:
+        """Go on where another was at `cut`; this one is new, `dictionaries` are those of `cut`."""
+        for dictionary in dictionaries:
+            self.learn(dictionary)
+        self._watermark.restore(cut.watermark)
+        self._seen.restore(cut.seen)
+        self._scoring.restore(cut.scoring)
+        self.verdicts.restore(cut.verdicts, dictionaries)
+        self._derived = list(cut.derived)
+        self._resend_at_ms = cut.resend_at_ms
 
     def _admissible(self, batch: FrameBatch, unknown: Mapping[int, str], step: Step) -> FrameBatch:
         """`batch` without the frames that don't fit their dictionary; those go to `step`."""
@@ -156,19 +206,32 @@ class Partition:
     def _newer(self, batch: FrameBatch) -> FlagArray:
         """Which frames are newer than all before of their target; the others are counted."""
         keep = np.ones(len(batch), dtype=np.bool_)
-        for i, (target, time_ms) in enumerate(
-            zip(batch.targets.tolist(), batch.times_ms.tolist(), strict=True)
-        ):
-            newest = self._newest.get(target)
-            if newest is None or time_ms > newest:
-                self._newest[target] = time_ms
+        watermark_ms = self._watermark.time_ms
+        columns = (batch.targets.tolist(), batch.dictionaries.tolist(), batch.times_ms.tolist())
+        for i, frame in enumerate(zip(*columns, strict=True)):
+            age = self._seen.note(*frame, watermark_ms)
+            if age == "new":
                 continue
             keep[i] = False
-            if time_ms == newest:
+            if age == "duplicate":
                 self.counts.duplicate += 1
             else:
                 self.counts.late += 1
         return keep
+
+    def _forget_ended(self, now_ms: int) -> None:
+        """Drop the state of series that have ended, a small part at a time."""
+        series = 0
+        for dictionary_id in self._seen.ended(now_ms):
+            dictionary = self._dictionaries.pop(dictionary_id)
+            self._seen.forget(dictionary.target.id, dictionary_id)
+            self._scoring.drop_dictionary(dictionary)
+            self.verdicts.drop_dictionary(dictionary_id)
+            self._forwarding.drop_dictionary(dictionary_id)
+            series += len(dictionary.series)
+            self.counts.forgotten += len(dictionary.series)
+            if series >= FORGOTTEN_AT_ONCE:
+                return
 
 
 def _without(batch: FrameBatch, wrong: list[int]) -> FrameBatch:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import msgspec
 import numpy as np
 
 from pipeline.detect.counters import is_counter
 from pipeline.detect.protocol import Detector, FlagArray, ScoreArray, SlotArray, State
-from pipeline.model import FloatArray, IntArray, Labels, Series, SeriesDictionary
+from pipeline.model import FloatArray, IdArray, IntArray, Labels, Series, SeriesDictionary
 
 _NOT_SCORED_KINDS = frozenset({"info", "stateset"})
 NOT_SCORED = -1
+
+
+class ScoringCut(msgspec.Struct, frozen=True, eq=False):
+    """A copy of a detector's state; the slots of the columns of all dictionaries."""
+
+    state: State
+    dictionaries: IdArray
+    columns: SlotArray
 
 
 class Scoring:
@@ -20,23 +31,44 @@ class Scoring:
         self._exclude = exclude
         self._slots: dict[Labels, int] = {}
         self._columns: dict[int, SlotArray] = {}
+        self._free: list[int] = []
+        self._size = 0
+        self._users = np.zeros(1024, dtype=np.int32)
+        """How many dictionaries have the series of a slot."""
         self.state: State = detector.new_state()
 
     def add_dictionary(self, dictionary: SeriesDictionary) -> None:
         """Give every series of `dictionary` that is scored a slot; a known series keeps its own."""
+        columns: list[int] = []
+        again: list[int] = []
         counters: list[bool] = []
-        columns = np.full(len(dictionary.series), NOT_SCORED, dtype=np.int32)
-        for i, series in enumerate(dictionary.series):
+        for series in dictionary.series:
             if not self._is_scored(series):
+                columns.append(NOT_SCORED)
                 continue
             slot = self._slots.get(series.labels)
             if slot is None:
-                slot = self._slots[series.labels] = len(self._slots)
+                if self._free:
+                    slot = self._free.pop()
+                    again.append(slot)
+                else:
+                    slot = self._size
+                    self._size += 1
+                self._slots[series.labels] = slot
                 counters.append(is_counter(series))
-            columns[i] = slot
-        if counters:
-            self.state = self._detector.grow(self.state, np.array(counters, dtype=np.bool_))
-        self._columns[dictionary.id] = columns
+            columns.append(slot)
+        self._make_room(np.array(again, dtype=np.int32), np.array(counters, dtype=np.bool_))
+        slots = self._columns[dictionary.id] = np.array(columns, dtype=np.int32)
+        np.add.at(self._users, slots[slots != NOT_SCORED], 1)
+
+    def drop_dictionary(self, dictionary: SeriesDictionary) -> None:
+        """Forget the series that no other dictionary has; their slots are for others."""
+        slots = self._columns.pop(dictionary.id)
+        np.subtract.at(self._users, slots[slots != NOT_SCORED], 1)
+        for column in np.flatnonzero((slots != NOT_SCORED) & (self._users[slots] == 0)).tolist():
+            slot = self._slots.pop(dictionary.series[column].labels, None)
+            if slot is not None:  # else the dictionary has a series twice
+                self._free.append(slot)
 
     def columns(self, dictionary_id: int) -> SlotArray:
         """The slot of each column of a dictionary, int32; -1: not scored."""
@@ -60,5 +92,46 @@ class Scoring:
         scores[np.isnan(values) | (slots == NOT_SCORED)] = np.nan
         return scores
 
+    def cut(self) -> ScoringCut:
+        """A copy of everything as it is now."""
+        columns = [np.zeros(0, dtype=np.int32), *self._columns.values()]
+        return ScoringCut(
+            self._detector.copy(self.state),
+            np.fromiter(self._columns, dtype=np.uint64, count=len(self._columns)),
+            np.concatenate(columns),
+        )
+
+    def content(self) -> Iterator[bytes]:
+        """What is known of each series, by the dictionaries that have it; for comparing."""
+        for dictionary_id, columns in sorted(self._columns.items()):
+            yield dictionary_id.to_bytes(8, "little")
+            scored = columns[columns != NOT_SCORED]
+            own = self._detector.grow(
+                self._detector.new_state(), np.zeros(len(scored), dtype=np.bool_)
+            )
+            here = np.arange(len(scored), dtype=np.int32)
+            self._detector.transfer(self.state, scored, own, here)
+            for array in own.values():
+                yield array.tobytes()
+
+    def restore(self, cut: ScoringCut) -> None:
+        """Go on where another was at `cut`, for the series of the dictionaries given so far."""
+        here = [self._columns[dictionary] for dictionary in cut.dictionaries.tolist()]
+        slots = np.concatenate([np.zeros(0, dtype=np.int32), *here])
+        both = (slots != NOT_SCORED) & (cut.columns != NOT_SCORED)
+        self._detector.transfer(cut.state, cut.columns[both], self.state, slots[both])
+
+    def _make_room(self, again: SlotArray, counters: FlagArray) -> None:
+        """Slots for new series: free ones first, then further ones, in the order of `counters`."""
+        self._detector.renew(self.state, again, counters[: len(again)])
+        if len(counters) > len(again):
+            self.state = self._detector.grow(self.state, counters[len(again) :])
+        if self._size > len(self._users):
+            users = np.zeros(2 * self._size, dtype=np.int32)
+            users[: len(self._users)] = self._users
+            self._users = users
+
     def _is_scored(self, series: Series) -> bool:
-        return series.kind not in _NOT_SCORED_KINDS and series.name not in self._exclude
+        if series.kind in _NOT_SCORED_KINDS:
+            return False
+        return not self._exclude or series.name not in self._exclude

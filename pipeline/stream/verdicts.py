@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
 
 from pipeline.detect.protocol import FlagArray, ScoreArray
 from pipeline.model import Alert, FrameBatch, SeriesDictionary
+from pipeline.promql.cut import EvaluatorCut
 from pipeline.promql.evaluate import ERRORS, Evaluator, Outcome
+from pipeline.promql.history import histories
 from pipeline.promql.plan import Plan
-from pipeline.rules.alert import Transition
+from pipeline.promql.windows import LATE_MS
+from pipeline.rules.alert import AlertsCut, Transition
 from pipeline.rules.alerting import report_active, report_transition
 from pipeline.rules.grid import Grid
 from pipeline.rules.rendering import Expander
@@ -25,12 +28,35 @@ TOLD = frozenset({"firing", "resolved"})
 at every other frame; nobody is told of that, and `active` has it."""
 
 
+LATENESS_MS = 10 * 60_000
+"""How far behind the watermark a frame may at least be."""
+
+
+class VerdictsCut(msgspec.Struct, frozen=True, eq=False):
+    """A copy of everything that verdicts rest on."""
+
+    evaluator: EvaluatorCut
+    alerts: AlertsCut
+
+
 class RuleSet(msgspec.Struct, frozen=True):
     """The alerting rules that are evaluated over the same series, and when."""
 
     rules: tuple[AlertingRule, ...]
     grids: tuple[tuple[Grid, tuple[int, ...]], ...]
     """Each group's instants, and the indexes of its rules."""
+
+    @property
+    def look_back_ms(self) -> int:
+        """After this time without samples a series makes no difference to any rule any more."""
+        return LATE_MS + max(
+            (
+                self.rules[i].plan.history_ms + self.rules[i].keep_firing_for_ms + grid.interval_ms
+                for grid, indexes in self.grids
+                for i in indexes
+            ),
+            default=0,
+        )
 
     @property
     def plans(self) -> tuple[Plan, ...]:
@@ -68,9 +94,42 @@ class Verdicts:
         self._table = AlertTable(rules.rules, self._expander)
         self.evaluator = Evaluator(rules.plans, self._table, settings.rules.prometheus)
         self._errors: Counter[str] = Counter()
+        look_back_ms = rules.look_back_ms
+        self.forget_after_ms = max(
+            int(settings.worker.forget_after * 1000), look_back_ms + LATENESS_MS
+        )
+        """State of a series that is not seen for this long is dropped."""
+        self.late_after_ms = self.forget_after_ms - look_back_ms
+        """A frame this far behind may meet series that have been dropped."""
 
     def add_dictionary(self, dictionary: SeriesDictionary, instance: str) -> None:
         self.evaluator.add_dictionary(dictionary, instance)
+
+    def drop_dictionary(self, dictionary_id: int) -> None:
+        """Forget a dictionary with the series that only it has."""
+        self.evaluator.drop_dictionary(dictionary_id)
+
+    def cut(self) -> VerdictsCut:
+        """A copy of everything as it is now."""
+        return VerdictsCut(self.evaluator.cut(), self._table.cut())
+
+    def content(self) -> Iterator[bytes]:
+        """Everything that later steps depend on, whatever its numbering; for comparing."""
+        yield from self.evaluator.content()
+        yield from self._table.content()
+
+    def restore(self, cut: VerdictsCut, dictionaries: Sequence[SeriesDictionary]) -> None:
+        """Go on where others were at `cut`; `dictionaries` are those known there and here.
+
+        If the rules are not the same, windows go on for the series that both rule sets select, and
+        alerts for the rules that both have.
+        """
+        if cut.alerts.rules == [rule.identity for rule in self._rules.rules]:
+            self._table.restore(cut.alerts, *self.evaluator.restore(cut.evaluator))
+            return
+        self._table.restore(cut.alerts)
+        for history in histories(cut.evaluator, dictionaries):
+            self.evaluator.load_target(history)
 
     def take_errors(self) -> list[tuple[str, int]]:
         """Evaluations that failed since the last call: rule and reason, how often."""

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from pipeline.model import Tick
+
+
+class WatermarkCut(msgspec.Struct, frozen=True):
+    """How far a watermark had come, and the last tick of each collector that was heard."""
+
+    time_ms: int | None
+    ticks: dict[str, int]
 
 
 class Watermark:
@@ -35,3 +44,10 @@ class Watermark:
             return False
         self.time_ms = lowest
         return True
+
+    def cut(self) -> WatermarkCut:
+        return WatermarkCut(self.time_ms, dict(self._ticks))
+
+    def restore(self, cut: WatermarkCut) -> None:
+        """Go on where another was at `cut`."""
+        self.time_ms, self._ticks = cut.time_ms, dict(cut.ticks)

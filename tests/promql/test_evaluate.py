@@ -21,6 +21,7 @@ from pipeline.model import (
     labels_from,
 )
 from pipeline.promql.evaluate import Evaluator, Outcome
+from pipeline.promql.history import histories
 from pipeline.promql.parse import compile_expr
 
 EXPRESSIONS = (
@@ -147,8 +148,8 @@ def test_what_the_fast_ways_give_is_what_a_fresh_evaluator_gives(drawn) -> None:
         for known in (M1, M2, OTHER):
             one.add_dictionary(known, known.target.instance)
     old.ingest_and_evaluate(batch(*drawn))
-    for target_id in old.targets:
-        fresh.load_target(old.dump_target(target_id))
+    for history in histories(old.cut(), (M1, M2, OTHER)):
+        fresh.load_target(history)
     last_ms = max(time_ms for _, time_ms, _ in drawn)
     assert fresh_book.readable(fresh.evaluate_at(last_ms)) == book.readable(
         old.evaluate_at(last_ms)
@@ -220,14 +221,16 @@ def test_slots_stay_when_new_series_come_and_are_retired_with_their_target() -> 
     assert after.slots.tolist()[:2] == before
     assert after.values.tolist() == [1, 2, 3]
     assert len(one.output_labels(0, "i")) == 3
-    one.drop_target(M1.target.id)
+    one.drop_dictionary(M1.id)
     assert not one.knows(M1.id)
+    assert book.retired == []
+    assert one.evaluate_at(1000).values.tolist() == [3, 3]
     assert [(entry[0], entry[3]) for entry in book.retired] == [(0, before[0]), (0, before[1])]
     assert one.evaluate_at(1000).values.tolist() == [3, 3]
-    one.drop_target(more.target.id)
+    one.drop_dictionary(more.id)
     assert one.output_labels(0, "i") == []
     assert len(one.evaluate_at(1000).plans) == 0
-    assert list(one.targets) == []
+    assert one.instances == [""]
     one.add_dictionary(M1, "i")
     one.ingest(batch((M1, 1000, [7, 8, 3, 4])))
     assert one.evaluate_at(1000, [1]).values.tolist() == [15]
@@ -250,7 +253,13 @@ def test_a_new_dictionary_of_a_target_goes_on_with_the_series_it_shares() -> Non
     assert outcome.present.all()
     one.ingest(batch((moved, 303_000, [50, 5])))
     assert one.evaluate_at(303_000, [1]).present.tolist() == [False, True, True]
-    assert one.newest_ms(moved.target.id) == 303_000
+    # With its dictionary a:x goes; y and z stay as they are.
+    one.drop_dictionary(M1.id)
+    assert [labels for labels in one.output_labels(1, "i") if ("d", "x") in labels] == []
+    outcome = one.evaluate_at(303_000)
+    assert outcome.values.tolist() == [5, 50, 5, 50]
+    one.ingest(batch((moved, 304_000, [51, 6])))
+    assert one.evaluate_at(304_000, [0]).values.tolist() == [11, 101]
 
 
 def test_instances_with_the_same_kinds_of_series_keep_their_own_values() -> None:
@@ -276,7 +285,7 @@ def test_an_old_sample_is_forgotten_only_beyond_the_history() -> None:
     assert one.evaluate_at(999_000, [0]).values.tolist() == [120]
     # Half a minute late, the whole window is still there.
     assert one.evaluate_at(969_000, [0]).values.tolist() == [120]
-    [block] = one.dump_target(OTHER.target.id).blocks
+    [[block]] = [history.blocks for history in histories(one.cut(), [OTHER])]
     assert 330 <= len(block.times_ms) < 1000
 
 
@@ -323,8 +332,8 @@ def test_snapshot_keeps_samples_markers_and_gaps() -> None:
     old.ingest(batch(*((M1, 5000 * k, marked(row)) for k, row in enumerate(rows, 1))))
     new, new_book = evaluator(*EXPRESSIONS)
     new.add_dictionary(M1, "i")
-    new.load_target(old.dump_target(M1.target.id))
-    assert new.newest_ms(M1.target.id) == 15_000
+    [history] = histories(old.cut(), [M1])
+    new.load_target(history)
     for time_ms in (9_000, 10_000, 15_000, 20_000):
         expected = book.readable(old.evaluate_at(time_ms))
         assert new_book.readable(new.evaluate_at(time_ms)) == expected
@@ -337,11 +346,11 @@ def test_snapshot_keeps_samples_markers_and_gaps() -> None:
 def test_snapshot_of_other_rules_gives_what_both_know() -> None:
     old, _ = evaluator("a")
     old.add_dictionary(OTHER, "j")
-    assert old.newest_ms(OTHER.target.id) is None
     old.ingest(batch((OTHER, 1000, [1, 2])))
     new, _ = evaluator("b", "rate(a[1h])", "a")
     new.add_dictionary(OTHER, "j")
-    new.load_target(old.dump_target(OTHER.target.id))
+    [history] = histories(old.cut(), [OTHER])
+    new.load_target(history)
     assert new.evaluate_at(1000).values[-1] == 1
     assert new.evaluate_at(1000).present.tolist() == [False, False, True]
 
@@ -369,13 +378,13 @@ def test_scores_are_series_of_the_same_instant() -> None:
 def test_without_a_rule_on_scores_none_are_stored() -> None:
     one, _ = evaluator("a")
     one.add_dictionary(OTHER, "j")
-    [block] = one.dump_target(OTHER.target.id).blocks
+    [[block]] = [history.blocks for history in histories(one.cut(), [OTHER])]
     assert len(block.labels) == 1
 
 
 def test_many_instances_outgrow_the_first_tables() -> None:
     one, _ = evaluator("a", "b")
-    known = [dictionary(f"h{k}", "/m", "a", "b") for k in range(70)]
+    known = [dictionary(f"h{k:02}", "/m", "a", "b") for k in range(70)]
     for each in known:
         one.add_dictionary(each, each.target.instance)
     one.ingest(batch(*((each, 1000, [k, -k]) for k, each in enumerate(known))))
@@ -386,7 +395,7 @@ def test_many_instances_outgrow_the_first_tables() -> None:
 def test_many_series_outgrow_the_first_arrays() -> None:
     sums = ("sum(a) by (d)", "sum(b)" + " + 1" * 80)
     one, _ = evaluator("sum_over_time(a[10m])", "a + on (instance, d) b", *sums)
-    wide = dictionary("h", "/m", *(f"{name}:{d}" for name in "ab" for d in range(800)))
+    wide = dictionary("h", "/m", *(f"{name}:{d:03}" for name in "ab" for d in range(800)))
     one.add_dictionary(wide, "h")
     one.ingest_and_evaluate(batch((wide, 0, np.arange(1600.0))))
     one.ingest(batch(*((wide, 1000 * step, np.arange(1600.0) + step) for step in range(1, 40))))

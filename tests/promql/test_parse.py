@@ -5,7 +5,12 @@ import pytest
 from pipeline.model import Series, SeriesDictionary, Target, labels_from
 from pipeline.promql.parse import compile_expr
 from pipeline.promql.plan import PromqlError, Selector
-from pipeline.promql.selection import selected_columns, selected_scores, selects_scores
+from pipeline.promql.selection import (
+    SelectorIndex,
+    selected_columns,
+    selected_scores,
+    selects_scores,
+)
 
 
 @pytest.mark.parametrize(
@@ -115,12 +120,12 @@ def test_selected_columns_are_those_of_any_plan() -> None:
     )
     known = SeriesDictionary(Target("j", "i", "/m"), series)
     plans = [compile_expr('b{d="y"}'), compile_expr("rate(c[5m])")]
-    assert selected_columns(known, plans).tolist() == [2, 3]
-    assert selected_columns(known, []).tolist() == []
+    assert selected_columns(known, SelectorIndex(plans)).tolist() == [2, 3]
+    assert selected_columns(known, SelectorIndex([])).tolist() == []
     assert not selects_scores(plans)
     scored = compile_expr('anomaly_score{for="a"} > 1')
     assert selects_scores([*plans, scored])
-    assert selected_columns(known, [scored]).tolist() == []
-    assert selected_scores(known, [scored]).tolist() == [0]
-    assert selected_scores(known, plans).tolist() == []
+    assert selected_columns(known, SelectorIndex([scored])).tolist() == []
+    assert selected_scores(known, SelectorIndex([scored])).tolist() == [0]
+    assert selected_scores(known, SelectorIndex(plans)).tolist() == []
     assert selects_scores([compile_expr('{__name__=~"anomaly_.*"}')])

@@ -280,9 +280,9 @@ def test_slots_are_used_again_a_quarter_of_an_hour_after_the_end() -> None:
     table.retire(0, "a:1", series("up"), slot)
     table.expire(1 * S)
     table.expire(1 * S + 15 * MIN)
-    assert len(table.dump()) == 1
+    assert len(table.cut().named) == 1
     table.expire(1 * S + 15 * MIN + 1)
-    assert table.dump() == []
+    assert table.cut().named == []
     assert table.assign(0, "b:1", series("up", "b:1")) == slot
     assert advance(table, 20 * MIN, [(slot, None)], instance=1) == []
 
@@ -305,22 +305,6 @@ def test_a_pending_alert_by_value_leaves_nothing_behind() -> None:
     assert len(table._owners) == 1
 
 
-def test_removed_instances_are_forgotten_without_a_word() -> None:
-    table = table_of(DOWN, BY_VALUE, MERGING)
-    slots = [table.assign(0, name, series("up", name)) for name in INSTANCES]
-    row = table.assign(1, "a:1", series())
-    merging = [table.assign(2, "a:1", series(disk=disk)) for disk in "12"]
-    advance(table, 1, [(slots[0], 0.0)])
-    advance(table, 1, [(slots[1], 0.0)], instance=1)
-    advance(table, 1, [(row, 5.0)], plan=1)
-    advance(table, 1, [(merging[1], 5.0), (merging[0], None)], plan=2)
-    table.remove_instances({"a:1"})
-    table.retire(0, "a:1", series("up"), slots[0])
-    assert table.expire(2) == []
-    assert [alert.instance for alert in table.active(3)] == ["b:1"]
-    assert len(set(table._free)) == len(table._free) == 63
-
-
 def test_a_snapshot_goes_on_where_it_was() -> None:
     table = table_of(DOWN, SLOW, BY_VALUE)
     down = table.assign(0, "a:1", series("up"))
@@ -329,12 +313,11 @@ def test_a_snapshot_goes_on_where_it_was() -> None:
     advance(table, 1 * S, [(down, 0.0)])
     advance(table, 2 * S, [(slow, 3.0)], plan=1, instance=1)
     advance(table, 2 * S, [(level, 3.0)], plan=2)
-    saved = table.dump()
-    assert [alert.rule for alert in table.dump({"b:1"})] == ["rules.yml;g;Slow;1"]
+    saved = table.cut()
 
     # other rules, in another order
     after = table_of(BY_VALUE, SLOW, "{alert: New, expr: y > 0}")
-    after.load(saved)
+    after.restore(saved)
     level = after.assign(0, "a:1", series())
     slow = after.assign(1, "b:1", series(instance="b:1"))
     assert advance(after, 3 * S, [(level, 3.0)]) == []
@@ -349,7 +332,7 @@ def test_an_ended_alert_is_in_the_snapshot_until_it_is_forgotten() -> None:
     advance(table, 1 * S, [(slot, 0.0)])
     advance(table, 2 * S, [(slot, None)])
     after = table_of(DOWN)
-    after.load(table.dump())
+    after.restore(table.cut())
     assert list(after.active(3 * S)) == []
     (fired,) = advance(after, 2 * S, [(after.assign(0, "a:1", series("up")), 0.0)])
     assert fired.reported_at_ms == 2 * S + 1
@@ -360,7 +343,7 @@ def test_a_restored_alert_that_no_series_claims_ends_after_the_look_back() -> No
     slot = table.assign(0, "a:1", series("up"))
     advance(table, 1 * S, [(slot, 0.0)])
     after = table_of(DOWN)
-    after.load(table.dump())
+    after.restore(table.cut())
     assert after.expire(5 * MIN + 1 * S) == []
     assert [t.kind for t in after.expire(5 * MIN + 1 * S + 1)] == ["resolved"]
 

@@ -26,6 +26,7 @@ from pipeline.model import (
     labels_from,
 )
 from pipeline.promql.evaluate import Evaluator
+from pipeline.promql.history import histories
 from pipeline.rules.alerting import report_active
 from pipeline.rules.files import read_rules
 from pipeline.rules.rendering import Expander
@@ -121,7 +122,7 @@ class Run:
     At the step `restart_at` everything is replaced by what a snapshot of it gives.
     """
 
-    def __init__(self, arrival: bool, restart_at: int = -1) -> None:
+    def __init__(self, arrival: bool, restart_at: int = -1, same_rules: bool = True) -> None:
         groups, problems = read_rules(RULES.encode(), "r.yml", "2")
         assert problems == []
         self.rules = [rule for rule in groups[0].rules if isinstance(rule, AlertingRule)]
@@ -133,7 +134,7 @@ class Run:
         self._start()
         for step in range(STEPS):
             if step == restart_at:
-                self._restart()
+                self._restart(same_rules)
             self._step(step, arrival)
 
     def _start(self) -> None:
@@ -143,13 +144,14 @@ class Run:
         for instance, dictionary in self._dictionaries.items():
             self._evaluator.add_dictionary(dictionary, instance)
 
-    def _restart(self) -> None:
-        alerts = self._table.dump()
-        histories = [self._evaluator.dump_target(d.target.id) for d in self._dictionaries.values()]
+    def _restart(self, same_rules: bool) -> None:
+        alerts, evaluated = self._table.cut(), self._evaluator.cut()
         self._start()
-        self._table.load(alerts)
-        for history in histories:
-            assert history is not None
+        if same_rules:
+            self._table.restore(alerts, *self._evaluator.restore(evaluated))
+            return
+        self._table.restore(alerts)
+        for history in histories(evaluated, self._dictionaries.values()):
             self._evaluator.load_target(history)
 
     def _step(self, step: int, arrival: bool) -> None:
@@ -221,8 +223,9 @@ def test_on_arrival_no_alert_fires_later_than_on_the_grid() -> None:
 
 
 @pytest.mark.parametrize("restart_at", [7, 13, 31, 48, 60])
-def test_a_restart_from_a_snapshot_changes_no_verdict(restart_at: int) -> None:
-    through, restarted = Run(arrival=True), Run(arrival=True, restart_at=restart_at)
+@pytest.mark.parametrize("same_rules", [True, False])
+def test_a_restart_from_a_snapshot_changes_no_verdict(restart_at: int, same_rules: bool) -> None:
+    through, restarted = Run(arrival=True), Run(True, restart_at, same_rules)
     assert [(t.kind, t.time_ms, t.labels) for t in restarted.transitions] == [
         (t.kind, t.time_ms, t.labels) for t in through.transitions
     ]

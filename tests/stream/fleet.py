@@ -42,8 +42,8 @@ SETTINGS = msgspec.structs.replace(
 )
 
 
-def groups(folder: Path) -> tuple[RuleGroup, ...]:
-    (folder / "rules.yml").write_text(RULES, encoding="utf-8")
+def groups(folder: Path, rules: str = RULES) -> tuple[RuleGroup, ...]:
+    (folder / "rules.yml").write_text(rules, encoding="utf-8")
     # The name of the file is part of what gives a group's phase on the grid: let it be the same.
     with contextlib.chdir(folder):
         loaded, problems = load_rules(["rules.yml"], "2")
@@ -67,9 +67,11 @@ def frame(instance: str, at_s: float, load: float, other: float = 1.0) -> Frame:
     return Frame(names.target.id, names.id, START_MS + int(at_s * 1000), np.array([load, other]))
 
 
-def partition(folder: Path, number: int = 0, settings: Settings = SETTINGS) -> Partition:
+def partition(
+    folder: Path, number: int = 0, settings: Settings = SETTINGS, rules: str = RULES
+) -> Partition:
     """A partition with the rules above; the global one is owned by partition 3."""
-    loaded = groups(folder)
+    loaded = groups(folder, rules)
     fleetwide = select_rules(loaded, "global", settings)
     return Partition(
         number,
@@ -80,6 +82,8 @@ def partition(folder: Path, number: int = 0, settings: Settings = SETTINGS) -> P
     )
 
 
-def fleetwide(folder: Path, partitions: int = 2, settings: Settings = SETTINGS) -> Fleetwide:
-    rules = select_rules(groups(folder), "global", settings)
-    return Fleetwide(Verdicts(rules, settings), partitions, 30_000)
+def fleetwide(
+    folder: Path, partitions: int = 2, settings: Settings = SETTINGS, rules: str = RULES
+) -> Fleetwide:
+    chosen = select_rules(groups(folder, rules), "global", settings)
+    return Fleetwide(Verdicts(chosen, settings), partitions, 30_000)
