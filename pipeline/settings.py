@@ -84,7 +84,11 @@ class CollectSettings(msgspec.Struct, frozen=True):
     batch_ms: NonNegative = 3.0
     """The longest a frame waits for others of its partition."""
     buffer_bytes: Count = 64 * 1024 * 1024
-    """Frames kept in memory while the broker is away; beyond it the oldest are dropped."""
+    """Frames that wait for the broker in memory; beyond it, or after a second, they go to disk."""
+    buffer_folder: str = ""
+    """Where frames wait while the broker is away, also for a restart; empty: `buffer` in `data`."""
+    disk_buffer_bytes: Count = 1024 * 1024 * 1024
+    """Of frames on disk; beyond it the oldest are dropped and counted by target."""
     max_body_bytes: Count = 32 * 1024 * 1024
     max_series_per_target: Count = 100_000
     name: str = ""

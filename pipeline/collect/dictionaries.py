@@ -42,8 +42,8 @@ class UnsentDictionaries:
         if self._newest.get(dictionary.target.id) == dictionary.id:
             del self._newest[dictionary.target.id]
 
-    def dropped(self, frame: Frame) -> None:
-        """`frame` no longer waits and won't be sent."""
+    def left(self, frame: Frame) -> None:
+        """`frame` no longer waits here: it was dropped, or put on disk with its dictionary."""
         if frame.dictionary_id in self._waiting:
             self._waiting[frame.dictionary_id] -= 1
             self._forget_unused(frame.dictionary_id)

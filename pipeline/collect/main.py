@@ -15,6 +15,7 @@ from pipeline.brokers import connection_of
 from pipeline.collect.collector import Collector, load_config
 from pipeline.collect.discovery import CollectorConfig
 from pipeline.collect.producer import KafkaProducer
+from pipeline.collect.spool import SpoolError
 from pipeline.document import ConfigError
 from pipeline.selfmetrics import configure_logging, fields
 from pipeline.settings import Settings
@@ -39,6 +40,9 @@ def run(settings: Settings) -> int:
         return asyncio.run(_collect(settings, config))
     except ListenError as error:
         print(f"collect.listen: {error}", file=sys.stderr)
+        return EXIT_MISSING
+    except SpoolError as error:
+        print(f"collect.buffer_folder: {error}", file=sys.stderr)
         return EXIT_MISSING
 
 

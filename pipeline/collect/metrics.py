@@ -20,10 +20,23 @@ FEED_FAILURES = Counter(
 PROBES = Counter("watchkeeper_probes_total", "Health probes by outcome.", ["outcome"])
 DROPPED = Counter(
     "watchkeeper_collect_dropped_frames_total",
-    "Frames dropped because the buffer was full or a record too large, by target.",
+    "Frames dropped because the buffer was full or damaged, or a record too large, by target.",
     ["job", "instance", "feed"],
 )
-BUFFERED = Gauge("watchkeeper_collect_buffered_bytes", "Frames waiting for Kafka.")
+BUFFERED = Gauge(
+    "watchkeeper_collect_buffered_bytes", "What waits for Kafka, in memory and on disk.", ["where"]
+)
+BUFFER_LIMIT = Gauge(
+    "watchkeeper_collect_buffer_limit_bytes", "What may wait for Kafka at most.", ["where"]
+)
+BUFFER_OLDEST = Gauge(
+    "watchkeeper_collect_buffer_oldest_seconds", "Age of the oldest frame that waits for Kafka."
+)
+BUFFER_FAILURES = Counter(
+    "watchkeeper_collect_buffer_failures_total",
+    "Writes that the disk buffer could not do, and damaged files put aside.",
+    ["reason"],
+)
 BATCH_FRAMES = Histogram(
     "watchkeeper_collect_batch_frames",
     "Frames in a record.",

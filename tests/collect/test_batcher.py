@@ -1,8 +1,11 @@
 """Records by partition: order, dictionaries first, ticks behind, bounded memory."""
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -18,8 +21,16 @@ from pipeline.model import FrameBatch, Series, SeriesDictionary, Target, Tick, p
 from pipeline.settings import ClockSettings, CollectSettings, KafkaSettings, Settings
 from tests.collect.recording import RecordingProducer
 
-SETTINGS = Settings(kafka=KafkaSettings(partitions=2), collect=CollectSettings(batch_ms=1))
-CLOCK = Clock(SETTINGS.clock)
+CLOCK = Clock(ClockSettings())
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        data=str(tmp_path),
+        kafka=KafkaSettings(partitions=2),
+        collect=CollectSettings(batch_ms=1),
+    )
 
 
 class Source:
@@ -36,10 +47,21 @@ class Source:
         batcher.put(self.target, built)
 
 
+def times(producer: RecordingProducer) -> list[int]:
+    return [frame.time_ms for frame, _ in producer.frames()]
+
+
+def no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full, also after something was deleted."""
+
+    def full(*_arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+
+
 @asynccontextmanager
-async def running(
-    producer: RecordingProducer, settings: Settings = SETTINGS
-) -> AsyncIterator[Batcher]:
+async def running(producer: RecordingProducer, settings: Settings) -> AsyncIterator[Batcher]:
     batcher = Batcher(producer, settings, CLOCK, "me")
     task = asyncio.create_task(batcher.run())
     try:
@@ -50,10 +72,10 @@ async def running(
 
 
 async def test_frames_keep_their_order_and_follow_their_dictionary(
-    producer: RecordingProducer,
+    producer: RecordingProducer, settings: Settings
 ) -> None:
     source = Source("a")
-    async with running(producer) as batcher:
+    async with running(producer, settings) as batcher:
         for time_ms in range(10):
             source.put(batcher, time_ms)
         await batcher.flush()
@@ -65,11 +87,11 @@ async def test_frames_keep_their_order_and_follow_their_dictionary(
 
 
 async def test_frames_of_a_partition_share_a_record_up_to_its_size(
-    producer: RecordingProducer,
+    producer: RecordingProducer, settings: Settings
 ) -> None:
     collect = CollectSettings(batch_ms=5, batch_bytes=400)
     source = Source("a", width=1)
-    async with running(producer, msgspec.structs.replace(SETTINGS, collect=collect)) as batcher:
+    async with running(producer, msgspec.structs.replace(settings, collect=collect)) as batcher:
         for time_ms in range(25):
             source.put(batcher, time_ms)
         await batcher.flush()
@@ -78,8 +100,10 @@ async def test_frames_of_a_partition_share_a_record_up_to_its_size(
     assert sizes == [10, 10, 5]  # a frame of one value takes 32 + 8 bytes
 
 
-async def test_a_frame_goes_to_its_instance_s_partition(producer: RecordingProducer) -> None:
-    async with running(producer) as batcher:
+async def test_a_frame_goes_to_its_instance_s_partition(
+    producer: RecordingProducer, settings: Settings
+) -> None:
+    async with running(producer, settings) as batcher:
         for name in ("a", "b", "c", "d"):
             Source(name).put(batcher, 1)
         await batcher.flush()
@@ -94,9 +118,9 @@ async def test_a_frame_goes_to_its_instance_s_partition(producer: RecordingProdu
 
 
 async def test_ticks_go_to_every_partition_behind_what_was_put_before(
-    producer: RecordingProducer,
+    producer: RecordingProducer, settings: Settings
 ) -> None:
-    async with running(producer) as batcher:
+    async with running(producer, settings) as batcher:
         before_ms = CLOCK.now_ms()
         Source("a").put(batcher, before_ms)
         async with asyncio.timeout(10):
@@ -113,11 +137,11 @@ async def test_ticks_go_to_every_partition_behind_what_was_put_before(
 
 
 async def test_a_tick_waits_for_a_scrape_under_way_but_not_for_long(
-    producer: RecordingProducer,
+    producer: RecordingProducer, settings: Settings
 ) -> None:
     short, hanging = Target("job", "a", "/m"), Target("job", "d", "/m")
     assert partition_of("a", 2) != partition_of("d", 2)
-    async with running(producer) as batcher:
+    async with running(producer, settings) as batcher:
         began_ms = CLOCK.now_ms()
         with batcher.holding(short, began_ms), batcher.holding(hanging, began_ms - 60_000):
             async with asyncio.timeout(10):
@@ -131,41 +155,13 @@ async def test_a_tick_waits_for_a_scrape_under_way_but_not_for_long(
     assert began_ms - MAX_HOLD_MS <= held_ms <= now_ms - MAX_HOLD_MS
 
 
-async def test_a_partition_that_fell_behind_gets_full_records_and_only_the_last_tick(
-    producer: RecordingProducer,
-) -> None:
-    source, partition = Source("a"), partition_of("a", 2)
-    producer.available = False
-    ten_ticks_a_second = Clock(ClockSettings(speed=10.0))
-    batcher = Batcher(producer, SETTINGS, ten_ticks_a_second, "me")
-    task = asyncio.create_task(batcher.run())
-    async with asyncio.timeout(10):
-        for time_ms in range(4):
-            source.put(batcher, time_ms)
-            while batcher._lanes[partition].ticks <= time_ms:  # noqa: ASYNC110 - nobody is told
-                await asyncio.sleep(0.01)
-        producer.available = True
-        await batcher.flush()
-    task.cancel()
-    await asyncio.wait([task])
-
-    sent = [record for _, of, record in producer.sent if of == partition]
-    records = [record for record in sent if not isinstance(record, SeriesDictionary)]
-    first, behind, tick = records[:3]
-    assert isinstance(first, FrameBatch)  # it was under way when the others came
-    assert first.times_ms.tolist() == [0]
-    assert isinstance(behind, FrameBatch)
-    assert behind.times_ms.tolist() == [1, 2, 3]
-    assert isinstance(tick, Tick)
-
-
 async def test_nothing_is_lost_or_reordered_while_the_broker_is_away_for_a_moment(
-    producer: RecordingProducer, caplog: pytest.LogCaptureFixture
+    producer: RecordingProducer, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     source = Source("a")
     producer.available = False
-    async with running(producer) as batcher:
+    async with running(producer, settings) as batcher:
         for time_ms in range(5):
             source.put(batcher, time_ms)
         while producer.refused < 2:
@@ -182,30 +178,33 @@ async def test_nothing_is_lost_or_reordered_while_the_broker_is_away_for_a_momen
     ]
 
 
-async def test_the_oldest_frames_are_dropped_and_counted_when_the_buffer_is_full(
-    producer: RecordingProducer,
+def dropped(instance: str) -> float:
+    labels = {"job": "job", "instance": instance, "feed": "/m"}
+    return REGISTRY.get_sample_value("watchkeeper_collect_dropped_frames_total", labels) or 0
+
+
+async def test_the_oldest_frames_are_dropped_and_counted_when_memory_is_full_and_there_is_no_disk(
+    producer: RecordingProducer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    no_disk(monkeypatch)
     collect = CollectSettings(batch_ms=0, buffer_bytes=10 * 40)
-    labels = {"job": "job", "instance": "full", "feed": "/m"}
     source = Source("full")
     producer.available = False
-    async with running(producer, msgspec.structs.replace(SETTINGS, collect=collect)) as batcher:
+    async with running(producer, msgspec.structs.replace(settings, collect=collect)) as batcher:
         for time_ms in range(15):
             source.put(batcher, time_ms)
         producer.available = True
         await batcher.flush()
 
-    assert [frame.time_ms for frame, _ in producer.frames()] == list(range(5, 15))
-    dropped = REGISTRY.get_sample_value("watchkeeper_collect_dropped_frames_total", labels)
-    assert dropped == 5
+    assert times(producer) == list(range(5, 15))
+    assert dropped("full") == 5
 
 
 async def test_a_record_that_kafka_will_never_take_is_dropped_and_counted(
-    producer: RecordingProducer,
+    producer: RecordingProducer, settings: Settings
 ) -> None:
-    labels = {"job": "job", "instance": "wide", "feed": "/m"}
     producer.too_large = 4000
-    async with running(producer) as batcher:
+    async with running(producer, settings) as batcher:
         Source("wide", width=30).put(batcher, 1)
         await batcher.flush()
         producer.too_large = 100
@@ -214,5 +213,4 @@ async def test_a_record_that_kafka_will_never_take_is_dropped_and_counted(
         await batcher.flush()
 
     assert [frame.time_ms for frame, _ in producer.frames()] == [1]
-    dropped = REGISTRY.get_sample_value("watchkeeper_collect_dropped_frames_total", labels)
-    assert dropped == 1
+    assert dropped("wide") == 1

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import aiohttp
 import msgspec
@@ -27,15 +28,16 @@ SAMPLES = Path(__file__).parents[1] / "ingest" / "samples"
 async def collecting(
     producer: RecordingProducer, settings: CollectSettings
 ) -> AsyncIterator[Collector]:
-    everything = Settings(kafka=KafkaSettings(partitions=2), collect=settings)
-    async with aiohttp.ClientSession() as session:
-        collector = Collector(everything, load_config(everything), producer, session)
-        task = asyncio.create_task(collector.run())
-        try:
-            yield collector
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
+    with TemporaryDirectory() as data:
+        everything = Settings(data=data, kafka=KafkaSettings(partitions=2), collect=settings)
+        async with aiohttp.ClientSession() as session:
+            collector = Collector(everything, load_config(everything), producer, session)
+            task = asyncio.create_task(collector.run())
+            try:
+                yield collector
+            finally:
+                task.cancel()
+                await asyncio.wait([task])
 
 
 def scrape_config(tmp_path: Path, port: int, more: str = "") -> CollectSettings:

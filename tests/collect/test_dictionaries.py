@@ -32,7 +32,7 @@ def test_the_newest_is_kept_though_its_frames_were_dropped() -> None:
     unsent, a = UnsentDictionaries(), dictionary("a")
     unsent.add(a)
     unsent.enqueued(frame(a))
-    unsent.dropped(frame(a))
+    unsent.left(frame(a))
 
     assert unsent.needed_by(frame(a)) is a
 
@@ -44,7 +44,7 @@ def test_one_that_only_dropped_frames_used_is_forgotten() -> None:
     unsent.add(b)
     assert len(unsent) == 2
 
-    unsent.dropped(frame(a))
+    unsent.left(frame(a))
 
     assert unsent.needed_by(frame(a)) is None
     assert unsent.needed_by(frame(b)) is b

@@ -122,9 +122,8 @@ async def test_node_exporter_is_read_as_prometheus_client_reads_it(
         async with aiohttp.ClientSession() as session:
             body = await until_it_answers(session, url)
             producer = RecordingProducer()
-            settings = Settings(
-                collect=CollectSettings(host_interval=0.1, node_exporter=f"127.0.0.1:{port}")
-            )
+            collect = CollectSettings(host_interval=0.1, node_exporter=f"127.0.0.1:{port}")
+            settings = Settings(data=str(tmp_path), collect=collect)
             collector = Collector(settings, load_config(settings), producer, session)
             task = asyncio.create_task(collector.run())
             try:
