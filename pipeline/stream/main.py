@@ -19,6 +19,7 @@ from pipeline.model import Alert, partition_of
 from pipeline.promql.plan import Plan
 from pipeline.rules.document import Severity
 from pipeline.rules.files import load_rules, rule_files
+from pipeline.rules.rendering import Expander
 from pipeline.rules.rule import AlertingRule, RuleGroup
 from pipeline.selfmetrics import configure_logging, fields
 from pipeline.settings import Settings
@@ -34,6 +35,7 @@ from pipeline.stream.observe import Observer
 from pipeline.stream.partition import Partition, PartitionSettings
 from pipeline.stream.restore import KafkaReplay
 from pipeline.stream.scoring import Scoring
+from pipeline.stream.silent_input import SilentInput
 from pipeline.stream.verdicts import RuleSet, Verdicts, select_rules
 from pipeline.stream.worker import Worker
 
@@ -70,7 +72,7 @@ async def _serve(settings: Settings, groups: Sequence[RuleGroup]) -> int:
     server = await _listen(settings, worker, holds)
     app = build_app(settings, connection, _member(settings, server.port), worker)
     offsets = GroupOffsets(connection, prefix, settings.topic("worker"))
-    observer = Observer(app, worker, settings, offsets)
+    observer = Observer(app, worker, settings, offsets, _silent_input(settings, groups), delivery)
     try:
         await until_topics(connection, _topics(settings))
         await dictionaries.start()
@@ -129,6 +131,13 @@ def owned_rules(groups: Sequence[RuleGroup], settings: Settings) -> dict[int, Ru
         by_owner[partition_of(group.key, settings.kafka.partitions)].append(group)
     chosen = {owner: select_rules(its, "global", settings) for owner, its in by_owner.items()}
     return {owner: rules for owner, rules in chosen.items() if rules.rules}
+
+
+def _silent_input(settings: Settings, groups: Sequence[RuleGroup]) -> SilentInput:
+    rules = settings.rules
+    expander = Expander(rules.external_labels, rules.external_url, rules.prometheus)
+    resend_ms = int(settings.worker.resend_interval * 1000)
+    return SilentInput(groups, expander, resend_ms, int(settings.worker.firing_valid_for * 1000))
 
 
 async def _listen(settings: Settings, worker: Worker, holds: dict[str, float]) -> Server:

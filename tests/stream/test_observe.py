@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +12,17 @@ from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 from prometheus_client import REGISTRY
 
+from pipeline.codec import decode_alert
+from pipeline.rules.files import load_rules
+from pipeline.rules.rendering import Expander
 from pipeline.settings import Settings, WorkerSettings
-from pipeline.stream import observe
+from pipeline.stream import observe, silent_input
+from pipeline.stream.delivery import Record
 from pipeline.stream.liveness import Place, Standing
 from pipeline.stream.observe import Observer
+from pipeline.stream.silent_input import NAME, SilentInput
 
+SHIPPED = Path(__file__).parents[2] / "alert_rules/watchkeeper.yml"
 SETTINGS = msgspec.structs.replace(Settings(), worker=WorkerSettings(stuck_after=0.05))
 
 
@@ -62,11 +69,28 @@ class Worker:
         return {"pending": 2, "firing": 1}
 
 
-def observer(worker: Worker, offsets: Offsets, *places: Place) -> Observer:
+class Told:
+    """What was delivered."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.first = asyncio.Event()
+
+    async def __call__(self, records: Sequence[Record]) -> None:
+        self.records += records
+        if records:
+            self.first.set()
+
+
+def observer(
+    worker: Worker, offsets: Offsets, *places: Place, told: Told | None = None
+) -> Observer:
+    groups, _ = load_rules([str(SHIPPED)], "3")
+    silent_input = SilentInput(groups, Expander({}, "http://p", "3"), 30_000, 240_000)
     app: Any = SimpleNamespace(consumer=Consumer(*places))  # what Observer looks at of an app
     stand_in: Any = worker
     asked: Any = offsets
-    return Observer(app, stand_in, SETTINGS, asked)
+    return Observer(app, stand_in, SETTINGS, asked, silent_input, told or Told())
 
 
 @pytest.fixture(autouse=True)
@@ -116,3 +140,24 @@ async def test_gauges_are_of_the_partitions_that_are_here_now():
     assert gauge("watchkeeper_kafka_lag_records", topic="telemetry", partition="1") is None
     assert gauge("watchkeeper_input_silent_seconds", partition="0") == 0.0
     assert gauge("watchkeeper_active_alerts", state="firing") == 1
+
+
+async def test_silent_input_is_told_unless_it_is_kafka_that_is_away(monkeypatch):
+    monkeypatch.setattr(silent_input, "LIMIT_S", 0.05)
+    told, place = Told(), ("telemetry", 1)
+    running = asyncio.create_task(
+        observer(Worker({1: 5000}), Offsets(Standing(9, 9)), place, told=told).run()
+    )
+    await asyncio.wait_for(told.first.wait(), 20)
+    running.cancel()
+    (record,) = told.records
+    alert = decode_alert(record.value)
+    assert (record.topic, alert.state) == ("alerts", "firing")
+    assert dict(alert.labels)["alertname"] == NAME
+    assert dict(alert.labels)["partition"] == "1"
+
+    unheard = Told()
+    away = observer(Worker({1: 5000}), Offsets(KafkaConnectionError("away")), place, told=unheard)
+    await away._tell_silence({1: 99.0})
+    assert unheard.records == []
+    await asyncio.gather(running, return_exceptions=True)
