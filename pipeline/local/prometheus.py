@@ -22,6 +22,8 @@ from pipeline.rules.files import rule_files
 from pipeline.settings import Settings, WebSettings
 
 BACKSTOP_PREFIX = "/backstop"
+JOB = "watchkeeper"
+"""Under which Watchkeeper's own processes are scraped; `alert_rules/watchkeeper.yml` selects it."""
 _FLEET_INTERVAL, _OWN_INTERVAL = "5s", "5s"
 _RETENTION = "24h"
 _VERSION_TIMEOUT = 10.0
@@ -65,10 +67,6 @@ def prometheus_config(
 
     `scraped` is the collector's scrape configuration, whose relative files start at `folder`.
     """
-    own = [
-        address.listen
-        for address in (settings.collect, settings.worker, settings.dispatch, settings.export)
-    ]
     fleet = {
         "job_name": "watchkeeper-fleet",
         "honor_labels": True,
@@ -77,15 +75,10 @@ def prometheus_config(
         "static_configs": [{"targets": [settings.collect.listen]}],
         **own_access(settings.web),
     }
-    watchkeeper = {
-        "job_name": "watchkeeper",
-        "scrape_interval": _OWN_INTERVAL,
-        "static_configs": [{"targets": own}],
-        **own_access(settings.web),
-    }
     interval_ms = int(settings.rules.evaluation_interval * 1000)
     of_collector: Yaml = scraped.get("global", {})
     jobs: list[Yaml] = scraped.get("scrape_configs", [])
+    own = [] if any(job["job_name"] == JOB for job in jobs) else [own_job(settings)]
     return {
         "global": {
             **{key: of_collector[key] for key in _SCRAPE_DEFAULTS if key in of_collector},
@@ -103,10 +96,21 @@ def prometheus_config(
             ]
         },
         "scrape_configs": [
-            *(_with_absolute_files(job, folder) for job in jobs),
+            *(with_absolute_files(job, folder) for job in jobs),
             fleet,
-            watchkeeper,
+            *own,
         ],
+    }
+
+
+def own_job(settings: Settings) -> Yaml:
+    """The entry of `scrape_configs` for Watchkeeper's own processes."""
+    parts = (settings.collect, settings.worker, settings.dispatch, settings.export)
+    return {
+        "job_name": JOB,
+        "scrape_interval": _OWN_INTERVAL,
+        "static_configs": [{"targets": [part.listen for part in parts]}],
+        **own_access(settings.web),
     }
 
 
@@ -132,7 +136,8 @@ def own_access(web: WebSettings) -> Yaml:
 _SCRAPE_DEFAULTS = ("scrape_interval", "scrape_timeout")
 
 
-def _with_absolute_files(job: Yaml, folder: Path) -> Yaml:
+def with_absolute_files(job: Yaml, folder: Path) -> Yaml:
+    """The same entry, for a configuration that lies elsewhere than in `folder`."""
     if "file_sd_configs" not in job:
         return job
     found = [

@@ -15,15 +15,17 @@ from pipeline.api.http import port_is_free
 from pipeline.local.fleet.control import control_address
 from pipeline.local.fleet.targets import write_targets
 from pipeline.local.kafka_probe import answers
+from pipeline.local.own_targets import watch_own_processes
 from pipeline.local.prometheus import prometheus_command, write_config
 from pipeline.local.supervisor import Part, Ready
 from pipeline.settings import ClockSettings, Settings, WebSettings, environment_of
 
 
 def settings_of_stack(settings: Settings, nodes: int | None, clock: ClockSettings) -> Settings:
-    """The settings of every part; writes the fleet's targets into the data folder.
+    """The settings of every part; writes the targets into the data folder.
 
-    Targets that the user has configured are watched instead of the fleet.
+    Targets that the user has configured are watched instead of the fleet; Watchkeeper's own
+    processes always are.
     """
     replace = msgspec.structs.replace
     folder = Path(settings.data).resolve()
@@ -38,7 +40,7 @@ def settings_of_stack(settings: Settings, nodes: int | None, clock: ClockSetting
         settings.dispatch,
         local_receiver=f"{own_scheme(settings.web)}://{settings.local.listen}/notify",
     )
-    return replace(
+    stack = replace(
         settings,
         data=str(folder),
         clock=clock,
@@ -46,6 +48,7 @@ def settings_of_stack(settings: Settings, nodes: int | None, clock: ClockSetting
         collect=collect,
         dispatch=dispatch,
     )
+    return watch_own_processes(stack)
 
 
 def taken_ports(settings: Settings, prometheus: bool) -> list[str]:
