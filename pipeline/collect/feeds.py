@@ -10,6 +10,7 @@ import aiohttp
 import msgspec
 import numpy as np
 
+from pipeline.api.client import login_of
 from pipeline.clock import Clock
 from pipeline.collect import metrics
 from pipeline.collect.feed_state import STATE, FeedState
@@ -27,6 +28,7 @@ from pipeline.model import Target
 from pipeline.secret import SecretError
 from pipeline.selfmetrics import fields
 from pipeline.settings import CollectSettings
+from pipeline.tls import TlsError
 
 log = logging.getLogger(__name__)
 
@@ -163,12 +165,17 @@ class FeedClient:
                 raise FeedError("token", str(error)) from error
         if self._feed.login == "request":
             headers["Authorization"] = f"Bearer {self._token}"
+        watched = self._spec.watched
+        try:
+            keywords = login_of(watched.http).keywords(headers)
+        except (SecretError, TlsError) as error:
+            raise FeedError("token", str(error)) from error
         silence = None if self._feed.quiet else SILENCE_TIMEOUT
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 return await self._session.ws_connect(
-                    self._spec.watched.url,
-                    headers=headers,
+                    watched.url,
+                    **keywords,
                     heartbeat=HEARTBEAT,
                     timeout=aiohttp.ClientWSTimeout(ws_receive=silence, ws_close=2.0),
                     max_msg_size=MAX_MESSAGE_BYTES,

@@ -10,12 +10,14 @@ The file is YAML, in the style of Prometheus' `scrape_configs`:
         static_configs:
           - targets: ["127.0.0.1:19200"]
             labels: {node: validator-000}
+        tls_config: {ca_file: ca.pem}              # and basic_auth, as in Prometheus
     health_configs:
       - job_name: aurigraph-production
         path: /q/health                            # the default
         scheme: http                               # or https; default http
         interval: 15s                              # default 15s
         timeout: 10s                               # default 10s, at most the interval
+        basic_auth: {username: me, password_file: f}  # authorization, tls_config, too
         file_sd_configs:
           - files: ["fleet/*.json"]                # relative to this file, as in Prometheus
 
@@ -30,10 +32,12 @@ import msgspec
 
 from pipeline.collect.static_targets import TargetSources, read_config, read_sources
 from pipeline.document import ConfigError, Value
+from pipeline.http_config import HTTP_FIELDS, HttpConfig, read_http_config
 from pipeline.ingest.ledger_feeds import FEEDS
 from pipeline.secret import Secret, read_secret
 
 _SOURCES = ("static_configs", "file_sd_configs")
+_FEED_HTTP = ("tls_config", "basic_auth")
 DEFAULT_INTERVAL_MS, DEFAULT_TIMEOUT_MS = 15_000, 10_000
 
 
@@ -56,6 +60,7 @@ class FeedJob(msgspec.Struct, frozen=True):
     scheme: str
     sources: TargetSources
     token: Token = Token()
+    http: HttpConfig = HttpConfig()
 
 
 class HealthJob(msgspec.Struct, frozen=True):
@@ -67,6 +72,7 @@ class HealthJob(msgspec.Struct, frozen=True):
     interval_ms: int
     timeout_ms: int
     sources: TargetSources
+    http: HttpConfig = HttpConfig()
 
 
 class FeedsConfig(msgspec.Struct, frozen=True):
@@ -104,7 +110,7 @@ def _items(sections: dict[str, Value], key: str) -> list[Value]:
 
 
 def _read_feed(value: Value, folder: Path) -> FeedJob:
-    fields = value.fields(("job_name", "feeds", "scheme", "authorization", *_SOURCES))
+    fields = value.fields(("job_name", "feeds", "scheme", "authorization", *_FEED_HTTP, *_SOURCES))
     feeds = []
     for item in _items(fields, "feeds"):
         if item.text() in FEEDS:
@@ -123,6 +129,8 @@ def _read_feed(value: Value, folder: Path) -> FeedJob:
         _choice(fields, "scheme", ("ws", "wss")),
         read_sources(fields, folder),
         token,
+        # The authorization is the feed's token, and goes where the feed wants it.
+        read_http_config(value, {k: fields[k] for k in _FEED_HTTP if k in fields}, folder),
     )
 
 
@@ -140,7 +148,9 @@ def _read_token(value: Value, folder: Path) -> Token:
 
 
 def _read_health(value: Value, folder: Path) -> HealthJob:
-    fields = value.fields(("job_name", "path", "scheme", "interval", "timeout", *_SOURCES))
+    fields = value.fields(
+        ("job_name", "path", "scheme", "interval", "timeout", *HTTP_FIELDS, *_SOURCES)
+    )
     interval_ms = DEFAULT_INTERVAL_MS
     if "interval" in fields:
         interval_ms = fields["interval"].duration_ms() or interval_ms
@@ -158,6 +168,7 @@ def _read_health(value: Value, folder: Path) -> HealthJob:
         interval_ms,
         timeout_ms,
         read_sources(fields, folder),
+        read_http_config(value, fields, folder),
     )
 
 

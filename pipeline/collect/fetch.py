@@ -8,6 +8,11 @@ from collections.abc import Mapping
 import aiohttp
 from yarl import URL
 
+from pipeline.api.client import login_of
+from pipeline.http_config import HttpConfig
+
+PLAIN = HttpConfig()
+MAX_REDIRECTS = 10
 _SHOWN = 300
 
 
@@ -25,6 +30,7 @@ async def fetch(
     timeout_s: float,
     max_bytes: int,
     *,
+    http: HttpConfig = PLAIN,
     headers: Mapping[str, str] | None = None,
     accept: frozenset[int] = frozenset({200}),
 ) -> bytes:
@@ -39,7 +45,14 @@ async def fetch(
     try:
         async with asyncio.timeout(timeout_s):
             target = URL(url, encoded=True)
-            async with session.get(target, headers=headers, max_redirects=10) as response:
+            login = login_of(http)
+            keywords = login.keywords(headers)
+            async with session.get(
+                target,
+                **keywords,
+                allow_redirects=login.follow_redirects,
+                max_redirects=MAX_REDIRECTS,
+            ) as response:
                 if response.status not in accept:
                     message = f"server returned HTTP status {response.status} {response.reason}"
                     raise FetchError("status", message)
@@ -47,7 +60,8 @@ async def fetch(
     except TimeoutError:
         raise FetchError("timeout", f"no complete answer within {timeout_s:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        # ValueError: an address that is no URL. aiohttp leaves some messages empty, and makes
+        # ValueError: an address that is no URL, a secret or certificate that can't be read.
+        # aiohttp leaves some messages empty, and makes
         # others of what it was sent.
         message = str(error)[:_SHOWN] or type(error).__name__
         raise FetchError(_outcome(error), message) from error

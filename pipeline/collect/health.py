@@ -64,7 +64,12 @@ class HealthProbe:
             try:
                 timeout_s = self._watched.timeout_ms / 1000
                 body = await fetch(
-                    self._session, self._watched.url, timeout_s, MAX_HEALTH_BYTES, accept=ACCEPTED
+                    self._session,
+                    self._watched.url,
+                    timeout_s,
+                    MAX_HEALTH_BYTES,
+                    http=self._watched.http,
+                    accept=ACCEPTED,
                 )
                 readings = read_health(body)
             except FetchError as failure:

@@ -18,6 +18,7 @@ from pipeline.collect.static_targets import (
     read_sources,
 )
 from pipeline.document import ConfigError, Value
+from pipeline.http_config import HTTP_FIELDS, HttpConfig, read_http_config
 
 _SECTIONS = (
     "global", "scrape_configs", "rule_files", "alerting", "remote_write", "remote_read",
@@ -26,7 +27,7 @@ _SECTIONS = (
 _KEYS = (
     "job_name", "scrape_interval", "scrape_timeout", "metrics_path", "scheme", "params",
     "honor_labels", "honor_timestamps", "static_configs", "file_sd_configs", "relabel_configs",
-    "metric_relabel_configs",
+    "metric_relabel_configs", *HTTP_FIELDS,
 )  # fmt: skip
 _RELABEL_KEYS = tuple(RelabelConfig.__struct_fields__)
 DEFAULT_INTERVAL_MS, DEFAULT_TIMEOUT_MS = 60_000, 10_000
@@ -46,6 +47,7 @@ class ScrapeJob(msgspec.Struct, frozen=True, eq=False):
     honor_timestamps: bool = True
     relabel: tuple[Relabel, ...] = ()
     metric_relabel: tuple[Relabel, ...] = ()
+    http: HttpConfig = HttpConfig()
 
 
 def load_scrape_config(path: Path) -> tuple[ScrapeJob, ...]:
@@ -106,6 +108,7 @@ def _read_job(value: Value, interval_ms: int, timeout_ms: int, folder: Path) -> 
         honor_timestamps="honor_timestamps" not in fields or fields["honor_timestamps"].boolean(),
         relabel=_read_relabel(fields, "relabel_configs"),
         metric_relabel=_read_relabel(fields, "metric_relabel_configs"),
+        http=read_http_config(value, fields, folder),
     )
 
 

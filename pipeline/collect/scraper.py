@@ -106,6 +106,7 @@ class Scraper:
                 watched.url,
                 watched.timeout_ms / 1000,
                 self._max_bytes,
+                http=watched.http,
                 headers=self._headers,
             )
             readings = self.parser.parse_known(body)

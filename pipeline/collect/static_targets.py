@@ -72,7 +72,10 @@ def read_target_file(path: Path) -> tuple[TargetGroup, ...]:
 
 def _read_group(value: Value) -> TargetGroup:
     fields = value.fields(("targets", "labels"))
-    targets = [item.text() for item in fields["targets"].items()] if "targets" in fields else []
+    targets = []
+    for item in fields["targets"].items() if "targets" in fields else ():
+        item.parsed(_check_login, None)
+        targets.append(item.text())
     labels: dict[str, str] = {}
     if "labels" in fields:
         for name, label in fields["labels"].entries():
@@ -80,6 +83,12 @@ def _read_group(value: Value) -> TargetGroup:
                 label.problem("expected a label's name")
             labels[name] = label.text()
     return TargetGroup(tuple(targets), labels_from(labels))
+
+
+def _check_login(address: str) -> None:
+    """Raises ValueError for a login in `address`, where everybody would see it as a label."""
+    if "@" in address:
+        raise ValueError("expected an address without a login: basic_auth is for that")
 
 
 class TargetFiles:

@@ -17,6 +17,7 @@ from pipeline.collect.relabel import relabel
 from pipeline.collect.scrape_config import ScrapeJob
 from pipeline.collect.static_targets import TargetGroup
 from pipeline.durations import parse_duration
+from pipeline.http_config import HttpConfig
 from pipeline.model import Labels, Target, labels_from
 
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
@@ -34,6 +35,7 @@ class Watched(msgspec.Struct, frozen=True):
     """Before relabelling."""
     interval_ms: int = 0
     timeout_ms: int = 0
+    http: HttpConfig = HttpConfig()
 
 
 def scrape_targets(
@@ -93,6 +95,7 @@ def _scrape_target(job: ScrapeJob, address: str, group: Labels) -> Watched | Non
         labels_from(before),
         interval_ms,
         timeout_ms,
+        job.http,
     )
 
 
@@ -106,7 +109,7 @@ def _with_port(address: str, scheme: str) -> str:
 def feed_targets(job: FeedJob, groups: Iterable[TargetGroup]) -> list[Watched]:
     """The sockets of `job`, one for each address and feed."""
     return [
-        _plain(job.name, address, group.labels, feed, f"{job.scheme}://{address}{feed}", 0, 0)
+        _plain(job, address, group.labels, feed, 0, 0)
         for group in groups
         for address in group.targets
         for feed in job.feeds
@@ -116,24 +119,29 @@ def feed_targets(job: FeedJob, groups: Iterable[TargetGroup]) -> list[Watched]:
 def health_targets(job: HealthJob, groups: Iterable[TargetGroup]) -> list[Watched]:
     """The health endpoints of `job`."""
     return [
-        _plain(
-            job.name,
-            address,
-            group.labels,
-            job.path,
-            f"{job.scheme}://{address}{job.path}",
-            job.interval_ms,
-            job.timeout_ms,
-        )
+        _plain(job, address, group.labels, job.path, job.interval_ms, job.timeout_ms)
         for group in groups
         for address in group.targets
     ]
 
 
 def _plain(
-    job: str, address: str, group: Labels, feed: str, url: str, interval_ms: int, timeout_ms: int
+    job: FeedJob | HealthJob,
+    address: str,
+    group: Labels,
+    feed: str,
+    interval_ms: int,
+    timeout_ms: int,
 ) -> Watched:
-    labels = {"job": job, "instance": address, **dict(group)}
-    before = labels_from({"__address__": address, "job": job, **dict(group)})
-    target = Target(labels["job"], labels["instance"], feed)
-    return Watched(target, job, url, labels_from(labels), before, interval_ms, timeout_ms)
+    labels = {"job": job.name, "instance": address, **dict(group)}
+    before = labels_from({"__address__": address, "job": job.name, **dict(group)})
+    return Watched(
+        Target(labels["job"], labels["instance"], feed),
+        job.name,
+        f"{job.scheme}://{address}{feed}",
+        labels_from(labels),
+        before,
+        interval_ms,
+        timeout_ms,
+        job.http,
+    )

@@ -10,8 +10,11 @@ from pipeline.collect.scrape_config import load_scrape_config
 from pipeline.collect.static_targets import TargetFiles, TargetGroup, TargetSources
 from pipeline.collect.targets import feed_targets, health_targets, scrape_targets
 from pipeline.document import ConfigError
+from pipeline.http_config import BasicAuth, HttpConfig
 from pipeline.model import Target
+from pipeline.secret import Secret
 from pipeline.settings import CollectSettings, Settings
+from pipeline.tls import ClientTls
 
 SCRAPES = """\
 global:
@@ -74,7 +77,7 @@ def test_every_problem_of_a_scrape_config_is_reported_with_its_place(tmp_path: P
     text = """\
 scrape_configs:
   - scrape_interval: 5 s
-    basic_auth: {}
+    oauth2: {}
     scrape_timeout: 2m
   - job_name: b
     scheme: ftp
@@ -91,7 +94,7 @@ scrape_config: []
 
     for expected in (
         ":2: scrape_configs[0].scrape_interval: expected a duration",
-        ":3: scrape_configs[0].basic_auth: not supported here",
+        ":3: scrape_configs[0].oauth2: not supported here",
         ":2: scrape_configs[0]: expected a job_name, got none",
         ":4: scrape_configs[0].scrape_timeout: expected at most the scrape_interval",
         ":6: scrape_configs[1].scheme: expected http or https, got 'ftp'",
@@ -234,3 +237,32 @@ def test_a_feed_that_wants_a_token_needs_an_authorization(tmp_path: Path) -> Non
     (job,) = load_feeds_config(path).feeds
     assert job.token.read() == "hunter2"
     assert "hunter2" not in repr(job)
+
+
+@pytest.mark.parametrize("section", ["scrape_configs", "health_configs", "websocket_configs"])
+def test_a_login_in_an_address_is_refused_and_not_shown(tmp_path: Path, section: str) -> None:
+    path = tmp_path / ("p.yml" if section == "scrape_configs" else "feeds.yml")
+    targets = "static_configs: [{targets: ['u:t0ken@a:1']}]"
+    (problem,) = problems_of(path, f"{section}: [{{job_name: a, {targets}}}]")
+    assert "targets[0]: expected an address without a login: basic_auth is for that" in problem
+    assert "t0ken" not in problem
+
+
+def test_who_asks_is_in_every_target(tmp_path: Path) -> None:
+    tls = ClientTls(ca_file=f"{tmp_path}/ca.pem")
+    basic = BasicAuth("u", Secret(), f"{tmp_path}/p")
+    who = "tls_config: {ca_file: ca.pem}, basic_auth: {username: u, password_file: p}"
+    where = "static_configs: [{targets: ['a:1']}]"
+    (tmp_path / "p.yml").write_text(f"scrape_configs: [{{job_name: a, {who}, {where}}}]")
+    (tmp_path / "feeds.yml").write_text(
+        f"health_configs: [{{job_name: a, {who}, {where}}}]\n"
+        f"websocket_configs: [{{job_name: a, feeds: [/ws/metrics], {who}, {where}}}]\n"
+    )
+    (job,) = load_scrape_config(tmp_path / "p.yml")
+    feeds = load_feeds_config(tmp_path / "feeds.yml")
+    found = [
+        *scrape_targets(job, job.sources.groups, []),
+        *feed_targets(feeds.feeds[0], feeds.feeds[0].sources.groups),
+        *health_targets(feeds.health[0], feeds.health[0].sources.groups),
+    ]
+    assert [watched.http for watched in found] == [HttpConfig(basic, tls=tls)] * 3

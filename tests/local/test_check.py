@@ -34,7 +34,7 @@ def test_nothing_wrong_is_said_with_what_was_looked_at(
 def test_problems_of_every_part_are_in_one_report(settings: Settings, tmp_path: Path):
     (tmp_path / "bad.yml").write_text("groups: [{name: g, rules: [{alert: A, expr: 'up =='}]}]\n")
     (tmp_path / "am.cfg").write_text("route: {receiver: nobody}\nreceivers: []\n")
-    (tmp_path / "scrape.cfg").write_text("scrape_configs: [{job_name: a, tls_config: {}}]\n")
+    (tmp_path / "scrape.cfg").write_text("scrape_configs: [{job_name: a, oauth2: {}}]\n")
     (tmp_path / "feeds.cfg").write_text("websocket_configs: [{feeds: [/nowhere]}]\n")
     broken = Settings(
         rules=settings.rules,
@@ -52,7 +52,7 @@ def test_problems_of_every_part_are_in_one_report(settings: Settings, tmp_path: 
     assert "settings: worker.listen: everywhere: expected host:port" in messages
     assert f"rules: {tmp_path}/bad.yml:1: groups[0].rules[0].expr" in messages
     assert f"receivers: {tmp_path}/am.cfg:" in messages
-    assert f"targets: {tmp_path}/scrape.cfg:1: scrape_configs[0].tls_config" in messages
+    assert f"targets: {tmp_path}/scrape.cfg:1: scrape_configs[0].oauth2" in messages
     assert f"targets: {tmp_path}/feeds.cfg:1: " in messages
     assert report_text(report).splitlines()[-1].startswith(f"{len(report.problems)} errors, 0 war")
 

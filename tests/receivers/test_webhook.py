@@ -10,10 +10,13 @@ from aiohttp import web
 
 from pipeline.alerts.config import WebhookConfig
 from pipeline.alerts.notification import AlertInMessage, Message
+from pipeline.api.http import serve
 from pipeline.http_config import Authorization, BasicAuth, HttpConfig
 from pipeline.receivers.errors import PermanentError, RetryableError
 from pipeline.receivers.webhook import Webhook, format_time, parse_retry_after, render
 from pipeline.secret import Secret
+from pipeline.tls import ClientTls
+from tests.certificates import new_certificates
 
 NOW = 1_700_000_000.0
 
@@ -239,3 +242,22 @@ async def test_secret_that_can_not_be_read_is_named_by_its_file(endpoint: Endpoi
     http = HttpConfig(None, Authorization("Bearer", Secret(""), "/nowhere"))
     with pytest.raises(PermanentError, match="/nowhere: expected a readable secret"):
         await send(f"{endpoint.url}/hook", http)
+
+
+async def test_tls_is_that_of_the_configuration(tmp_path: Path) -> None:
+    certificates = new_certificates(tmp_path)
+    (tmp_path / "web.yml").write_text("tls_server_config: {cert_file: cert.pem, key_file: key.pem}")
+    it = Endpoint()
+    app = web.Application()
+    app.router.add_post("/hook", it.take)
+    server = await serve(app, "127.0.0.1:0", str(tmp_path / "web.yml"))
+    url = f"https://127.0.0.1:{server.port}/hook"
+    try:
+        await send(url, HttpConfig(tls=ClientTls(ca_file=certificates.ca)))
+        with pytest.raises(RetryableError, match="no answer: ClientConnectorCertificateError"):
+            await send(url)
+        with pytest.raises(PermanentError, match="/nowhere/ca: can't be read"):
+            await send(url, HttpConfig(tls=ClientTls(ca_file="/nowhere/ca")))
+    finally:
+        await server.close()
+    assert len(it.bodies) == 1
