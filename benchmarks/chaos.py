@@ -37,6 +37,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import machine
+import msgspec
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from chaos_account import Told, alerts_account, frames_account, read_traces
@@ -221,6 +222,8 @@ class Chaos:
         for part in reversed(list(self.parts.values())):
             await asyncio.to_thread(part.stop)
         self._end_load()
+        with suppress(OSError):  # what was written there, for those who look at --keep
+            shutil.copytree(self.disk.folder, self.folder / "disk-after", dirs_exist_ok=True)
         self.disk.close()
         await self.receiver.stop()
 
@@ -391,6 +394,7 @@ class Chaos:
         await asyncio.sleep(BREACH_S + WINDOW_S + SETTLE_S)
         last = time.time() - 10
         told = list(self.receiver.told)
+        await asyncio.to_thread((self.folder / "told.json").write_bytes, msgspec.json.encode(told))
         exits = {name: list(part.exits) for name, part in self.parts.items() if part.exits}
         kafka = self.parts["kafka"]
         for name in reversed([name for name in self.parts if name != "kafka"]):
