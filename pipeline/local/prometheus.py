@@ -17,6 +17,7 @@ from typing import Any, Literal
 import yaml
 
 from pipeline.api.client import own_http, own_scheme
+from pipeline.http_config import SECRET_FIELDS
 from pipeline.local.problems import StartError
 from pipeline.rules.files import rule_files
 from pipeline.settings import Settings, WebSettings
@@ -137,14 +138,37 @@ _SCRAPE_DEFAULTS = ("scrape_interval", "scrape_timeout")
 
 
 def with_absolute_files(job: Yaml, folder: Path) -> Yaml:
-    """The same entry, for a configuration that lies elsewhere than in `folder`."""
-    if "file_sd_configs" not in job:
-        return job
-    found = [
-        {**entry, "files": [str((folder / name).resolve()) for name in entry["files"]]}
-        for entry in job["file_sd_configs"]
-    ]
-    return {**job, "file_sd_configs": found}
+    """The same entry, for a configuration that lies elsewhere than in `folder`.
+
+    Raises
+    ------
+    StartError
+        A secret stands in it, which would be copied into the data folder.
+    """
+    moved = _with_absolute_secrets(job, folder, str(job.get("job_name", "")))
+    for name in ("basic_auth", "authorization", "tls_config"):
+        if isinstance(job.get(name), dict):
+            place = f"{job.get('job_name', '')}.{name}"
+            moved[name] = _with_absolute_secrets(job[name], folder, place)
+    if "file_sd_configs" in job:
+        moved["file_sd_configs"] = [
+            {**entry, "files": [str((folder / name).resolve()) for name in entry["files"]]}
+            for entry in job["file_sd_configs"]
+        ]
+    return moved
+
+
+def _with_absolute_secrets(fields: Yaml, folder: Path, place: str) -> Yaml:
+    for name in SECRET_FIELDS:
+        if fields.get(name):
+            raise StartError(
+                f"scrape_configs: {place}.{name}: expected {name}_file: `up` hands this "
+                "configuration on by a file in its data folder, which must hold no secret"
+            )
+    return {
+        name: str((folder / value).resolve()) if name.endswith("_file") and value else value
+        for name, value in fields.items()
+    }
 
 
 def prometheus_command(settings: Settings, program: str, config: Path) -> list[str]:

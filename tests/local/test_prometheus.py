@@ -139,3 +139,35 @@ def test_a_program_that_is_not_prometheus_is_refused(tmp_path: Path):
         version_of(a_program(tmp_path, "hello"))
     with pytest.raises(StartError, match=r"nowhere --version: .*No such file"):
         version_of(str(tmp_path / "nowhere"))
+
+
+def test_files_of_a_login_are_found_from_the_generated_configuration(
+    settings: Settings, tmp_path: Path
+):
+    who = "basic_auth: {username: u, password_file: p}, tls_config: {ca_file: ca.pem}"
+    source = Path(settings.collect.scrape_config)
+    source.write_text(f"scrape_configs: [{{job_name: a, {who}, bearer_token_file: /b}}]")
+    [job, *_] = yaml.safe_load(write_config(settings, tmp_path).read_text())["scrape_configs"]
+    assert job["basic_auth"] == {"username": "u", "password_file": f"{source.parent}/p"}
+    assert job["tls_config"] == {"ca_file": f"{source.parent}/ca.pem"}
+    assert job["bearer_token_file"] == "/b"
+
+
+@pytest.mark.parametrize(
+    ("who", "place"),
+    [
+        ("basic_auth: {username: u, password: t0ken}", "a.basic_auth.password"),
+        ("authorization: {credentials: t0ken}", "a.authorization.credentials"),
+        ("bearer_token: t0ken", "a.bearer_token"),
+    ],
+)
+def test_a_secret_is_not_copied_into_the_data_folder(
+    settings: Settings, tmp_path: Path, who: str, place: str
+):
+    Path(settings.collect.scrape_config).write_text(f"scrape_configs: [{{job_name: a, {who}}}]")
+    with pytest.raises(
+        StartError, match=rf"^scrape_configs: {place}: expected \w+_file:"
+    ) as caught:
+        write_config(settings, tmp_path)
+    assert "t0ken" not in str(caught.value)
+    assert not (tmp_path / "data" / "prometheus.yml").exists()
