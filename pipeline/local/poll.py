@@ -121,6 +121,7 @@ class Poller:
                 [
                     _shown(alert.labels, event_time_s - alert.starts_at.timestamp())
                     for alert in firing or []
+                    if alert.labels.get("severity") != _FOR_MACHINES
                 ]
             ),
             arrivals=tuple(reversed(self._inbox.arrivals)),
@@ -141,6 +142,10 @@ class Poller:
                 "not understood: %s", fields(url=self._own.url(address, path), error=error)
             )
             return None
+
+
+_FOR_MACHINES = "none"
+"""The severity of an alert that wakes nobody: the heartbeat always fires."""
 
 
 def _pending(answer: _WorkerAnswer | None, event_time_s: float) -> tuple[ShownAlert, ...]:

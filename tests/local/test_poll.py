@@ -29,7 +29,9 @@ WORKER_ALERTS = """{"status":"success","data":{"alerts":[
  {"labels":{"alertname":"Now"},"annotations":{},"state":"firing",
   "activeAt":"1970-01-01T00:00:00Z","value":"1"}]}}"""
 DISPATCH_ALERTS = """[{"labels":{"alertname":"Now","severity":"high"},
-  "startsAt":"2000-01-01T00:00:00.5Z","status":{"state":"active"}}]"""
+  "startsAt":"2000-01-01T00:00:00.5Z","status":{"state":"active"}},
+ {"labels":{"alertname":"WatchkeeperHeartbeat","severity":"none"},
+  "startsAt":"2000-01-01T00:00:00Z","status":{"state":"active"}}]"""
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ async def test_a_look_collects_what_every_part_tells(stack: Settings):
     assert (second.missing, second.hints) == (("no x",), (("a", "b"),))
 
 
-async def test_firing_alerts_are_those_of_the_dispatcher(stack: Settings):
+async def test_firing_alerts_are_those_of_the_dispatcher_that_are_for_people(stack: Settings):
     settings = replace(stack, dispatch=DispatchSettings(listen=stack.worker.listen))
     async with aiohttp.ClientSession() as session:
         look = await Poller(settings, session, Inbox(), [], []).look([])
