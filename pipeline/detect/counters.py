@@ -21,4 +21,5 @@ def is_counter(series: Series) -> bool:
     """
     if series.kind == "counter":
         return True
-    return series.name.endswith(_CUMULATIVE_SUFFIXES.get(series.kind, ()))
+    suffixes = _CUMULATIVE_SUFFIXES.get(series.kind)
+    return suffixes is not None and series.name.endswith(suffixes)

@@ -43,8 +43,8 @@ class Detector(Protocol):
         """Make `slots` new ones: their series have ended, and others get them."""
         ...
 
-    def copy(self, state: State) -> State:
-        """A copy of what the slots hold."""
+    def copy(self, state: State, into: State | None = None) -> State:
+        """A copy of what the slots hold; `into` is an earlier one whose memory may be used."""
         ...
 
     def transfer(self, source: State, there: SlotArray, state: State, here: SlotArray) -> None:

@@ -97,9 +97,14 @@ class Robust(msgspec.Struct, frozen=True):
         _renew(new, counters)
         state["rows"][slots] = new
 
-    def copy(self, state: State) -> State:
-        used = state["used"].copy()
-        return {"rows": state["rows"][: int(used["slots"][0])].copy(), "used": used}
+    def copy(self, state: State, into: State | None = None) -> State:
+        used = int(state["used"]["slots"][0])
+        if into is not None and len(into["rows"]) == used:
+            rows = into["rows"]
+        else:
+            rows = np.empty(used, dtype=ROW)
+        rows[:] = state["rows"][:used]
+        return {"rows": rows, "used": state["used"].copy()}
 
     def transfer(self, source: State, there: SlotArray, state: State, here: SlotArray) -> None:
         state["rows"][here] = source["rows"][there]

@@ -32,11 +32,21 @@ class Stretches(msgspec.Struct, Generic[Owner, Item], frozen=True, eq=False):
         }
 
 
-def gather(data: npt.NDArray[Item], starts: IntArray, sizes: IntArray) -> npt.NDArray[Item]:
-    """A copy of the stretches `data[starts[i]:starts[i] + sizes[i]]`, one after the other."""
-    gathered = np.empty(int(sizes.sum()), dtype=data.dtype)
-    _gather(data, starts, sizes, gathered)
-    return gathered
+def gather(
+    data: npt.NDArray[Item],
+    starts: IntArray,
+    sizes: IntArray,
+    into: npt.NDArray[Item] | None = None,
+) -> npt.NDArray[Item]:
+    """A copy of the stretches `data[starts[i]:starts[i] + sizes[i]]`, one after the other.
+
+    It lies at the beginning of `into` if that is given and large enough.
+    """
+    size = int(sizes.sum())
+    if into is None or len(into) < size:
+        into = np.empty(size, dtype=data.dtype)
+    _gather(data, starts, sizes, into)
+    return into[:size]
 
 
 @compiled

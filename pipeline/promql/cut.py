@@ -76,8 +76,25 @@ class EvaluatorCut(msgspec.Struct, frozen=True, eq=False):
     loose: list[LooseSlot]
 
 
-def cut_windows(store: WindowStore) -> WindowsCut:
-    """A copy of all windows as they are now."""
+class WindowsCopier:
+    """Copies windows into memory that is used again by the next copy.
+
+    Getting memory from the system can take ten times as long as copying into it, and while a cut
+    is taken everybody waits.
+    """
+
+    def __init__(self) -> None:
+        self._items: IntArray = np.zeros(0, dtype=np.int64)
+
+    def cut(self, store: WindowStore) -> WindowsCut:
+        """A copy of all windows as they are now; it holds until the next one is made."""
+        cut = _cut_windows(store, self._items)
+        if len(cut.items) > len(self._items):
+            self._items = np.zeros(len(cut.items) * 5 // 4, dtype=np.int64)
+        return cut
+
+
+def _cut_windows(store: WindowStore, into: IntArray) -> WindowsCut:
     numbers = store.numbers()
     table = store.blocks[numbers]
     start, count, rows = table[:, kernel.START], table[:, kernel.COUNT], table[:, kernel.ROWS]
@@ -88,7 +105,7 @@ def cut_windows(store: WindowStore) -> WindowsCut:
     )
     sizes = (count, count * rows, rows * kernel.MARKS)
     bits = store.values.view(np.int64)
-    items = gather(bits, np.stack(starts, axis=1).ravel(), np.stack(sizes, axis=1).ravel())
+    items = gather(bits, np.stack(starts, axis=1).ravel(), np.stack(sizes, axis=1).ravel(), into)
     return WindowsCut(numbers, table, items)
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pipeline.model import FloatArray, FrameBatch, IntArray, Labels, SeriesDictionary
 from pipeline.promql import kernel
 from pipeline.promql.arena import Arena
-from pipeline.promql.cut import EvaluatorCut, InstanceCut, LooseSlot, cut_windows, restore_windows
+from pipeline.promql.cut import EvaluatorCut, InstanceCut, LooseSlot, WindowsCopier, restore_windows
 from pipeline.promql.digest import windows_content
 from pipeline.promql.graph import Graph
 from pipeline.promql.history import TargetHistory, load
@@ -72,6 +72,7 @@ class Evaluator:
         self._constants = np.array([*self._graph.durations, *self._graph.numbers, 0.0])
         self._index = SelectorIndex(plans)
         self._store = WindowStore(self._index)
+        self._copier = WindowsCopier()
         self._shapes = Shapes(self._graph, self._index.numbers, version)
         self._selected_by = [
             frozenset(self._index.numbers[selector.matchers] for selector in plan.selectors)
@@ -165,7 +166,10 @@ class Evaluator:
         load(self._store, history)
 
     def cut(self) -> EvaluatorCut:
-        """A copy of all samples and of what evaluations carry on, as they are now."""
+        """A copy of all samples and of what evaluations carry on, as they are now.
+
+        The next one is made in the same memory.
+        """
         loose = [
             LooseSlot(instance.name, plan, labels, slot)
             for instance in self._by_name.values()
@@ -178,7 +182,7 @@ class Evaluator:
             for instance in self._by_name.values()
             if instance.shape is not None
         ]
-        windows = cut_windows(self._store)
+        windows = self._copier.cut(self._store)
         return EvaluatorCut(windows, self._store.maps.copy(), self._caches.copy(), instances, loose)
 
     def content(self) -> Iterator[bytes]:

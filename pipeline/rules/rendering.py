@@ -39,6 +39,8 @@ class Expander:
     def _rendered(
         self, rule: AlertingRule, texts: Labels, series: Labels, value: float
     ) -> dict[str, str]:
+        if not any("{{" in text for _, text in texts):
+            return dict(texts)
         data = TemplateData(series, value, self.external_labels, self.external_url)
         rendered = {}
         for name, text in texts:

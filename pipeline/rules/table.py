@@ -65,6 +65,7 @@ class AlertTable:
 
     def __init__(self, rules: Sequence[AlertingRule], expander: Expander) -> None:
         self.rules = tuple(rules)
+        self.identities = [rule.identity for rule in rules]
         self.failures: Counter[str] = Counter()
         self._expander = expander
         self._cells: Cells = state.new_cells(64)
@@ -220,7 +221,7 @@ class AlertTable:
             NamedSlot(slot, *self._owners[slot], retired=slot in self._retired) for slot in named
         ]
         return AlertsCut(
-            rules=[rule.identity for rule in self.rules],
+            rules=self.identities,
             cells=state.grown(cells, len(cells.state)),
             on_grid_ms=self._on_grid_ms.copy(),
             named=owners,
@@ -243,7 +244,7 @@ class AlertTable:
         `there` and `here`: slots of the same outputs in both tables. Without them, as when the
         rules have changed, only the named alerts are restored.
         """
-        rule_here = {rule.identity: i for i, rule in enumerate(self.rules)}
+        rule_here = {identity: i for i, identity in enumerate(self.identities)}
         slots: list[tuple[int, int]] = []
         for i, identity in enumerate(cut.rules):
             rule = rule_here.get(identity)

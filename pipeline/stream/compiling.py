@@ -38,3 +38,4 @@ def compile_kernels(partition: Partition, rules: RuleSet) -> None:
         assert isinstance(batch, FrameBatch), "frames were encoded"
         partition.frames(batch, unknown={})
     partition.tick(Tick("compile", _START_MS + _HOUR_MS))
+    partition.cut()

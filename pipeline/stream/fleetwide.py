@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import numpy as np
 
-from pipeline.model import Evaluated, FrameBatch, SeriesDictionary
+from pipeline.model import Alert, Evaluated, FrameBatch, SeriesDictionary
 from pipeline.stream.seen import FORGOTTEN_AT_ONCE, Seen, SeenCut
 from pipeline.stream.step import Step
 from pipeline.stream.verdicts import Verdicts, VerdictsCut
@@ -21,16 +21,20 @@ class FleetwideCut(msgspec.Struct, frozen=True, eq=False):
     seen: SeenCut
     verdicts: VerdictsCut
     dictionaries: list[int]
+    touched: list[int]
     resend_at_ms: int | None
 
 
 class Fleetwide:
     """The state of the global rules that one partition of `signals` owns.
 
-    The rules are evaluated as of the lowest mark of all partitions: up to there every partition has
-    forwarded what it has. While one is silent, nothing is evaluated.
+    The rules are evaluated up to the lowest mark of all partitions: up to there every partition has
+    forwarded what it has. While one is silent, nothing is evaluated. They are evaluated on their
+    groups' grids, and where frames have come, at the next multiple of `TOUCH_MS` of each: instants
+    that depend on the frames alone, not on how marks and frames of several partitions interleave.
     """
 
+    TOUCH_MS = 100
     EVERYTHING = ""
     """The one instance that all series belong to here."""
 
@@ -42,12 +46,15 @@ class Fleetwide:
         self._resend_at_ms: int | None = None
         self._seen = Seen(verdicts.forget_after_ms, verdicts.late_after_ms)
         self._dictionaries: dict[int, SeriesDictionary] = {}
+        self._touched: set[int] = set()
+        """Instants to evaluate at, once all marks are there."""
         self.time_ms: int | None = None
         verdicts.evaluator.ensure_instance(self.EVERYTHING)
 
-    def resend_now(self) -> None:
-        """Let the next mark send every firing alert."""
-        self._resend_at_ms = 0
+    def firing(self) -> list[Alert]:
+        """Every firing alert, as a report of now."""
+        now = self.time_ms
+        return [] if now is None else self.verdicts.firing(now)
 
     def unknown(self, batch: FrameBatch) -> list[int]:
         """The ids of dictionaries in `batch` that have not been given."""
@@ -67,6 +74,8 @@ class Fleetwide:
             keep[i] = known and (
                 self._seen.note(target_id, dictionary_id, time_ms, self.time_ms) == "new"
             )
+            if keep[i]:
+                self._touched.add(-(-time_ms // self.TOUCH_MS) * self.TOUCH_MS)
         self.verdicts.ingest(batch, keep)
 
     def mark(self, mark: Evaluated) -> Step:
@@ -81,7 +90,7 @@ class Fleetwide:
         before, self.time_ms = self.time_ms, lowest
         if before is None or lowest <= before:
             return step
-        step.alerts = self.verdicts.advance(before, lowest) + self.verdicts.at(lowest)
+        step.alerts = self._advance(before, lowest)
         self._forget_ended(lowest)
         if self._resend_at_ms is None:
             self._resend_at_ms = lowest + self._resend_ms
@@ -90,21 +99,34 @@ class Fleetwide:
             step.alerts += self.verdicts.firing(lowest)
         return step
 
+    def _advance(self, after_ms: int, until_ms: int) -> list[Alert]:
+        """Evaluate all instants in (after, until], in their order."""
+        alerts: list[Alert] = []
+        due = sorted(instant for instant in self._touched if instant <= until_ms)
+        self._touched.difference_update(due)
+        for instant in due:
+            if instant > after_ms:
+                alerts += self.verdicts.advance(after_ms, instant) + self.verdicts.at(instant)
+                after_ms = instant
+        return alerts + self.verdicts.advance(after_ms, until_ms)
+
     def cut(self) -> FleetwideCut:
-        """A copy of everything as it is now; taken between two records."""
+        """A copy of everything as it is now, between two records; the next one takes its memory."""
         return FleetwideCut(
             self.time_ms,
             dict(self._marks),
             self._seen.cut(),
             self.verdicts.cut(),
             list(self._dictionaries),
+            sorted(self._touched),
             self._resend_at_ms,
         )
 
     def content(self) -> Iterator[bytes]:
         """Everything that later steps depend on, whatever its numbering; for comparing."""
         marks = sorted(self._marks.items())
-        yield msgspec.msgpack.encode((self.time_ms, marks, self._resend_at_ms))
+        touched = sorted(self._touched)
+        yield msgspec.msgpack.encode((self.time_ms, marks, touched, self._resend_at_ms))
         yield from self._seen.content()
         yield from self.verdicts.content()
 
@@ -113,6 +135,7 @@ class Fleetwide:
         for dictionary in dictionaries:
             self.learn(dictionary)
         self.time_ms, self._marks = cut.time_ms, dict(cut.marks)
+        self._touched = set(cut.touched)
         self._seen.restore(cut.seen)
         self.verdicts.restore(cut.verdicts, dictionaries)
         self._resend_at_ms = cut.resend_at_ms

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.detect.protocol import FlagArray
 from pipeline.detect.publish import select_scores
-from pipeline.model import Evaluated, Frame, FrameBatch, SeriesDictionary, Tick
+from pipeline.model import Alert, Evaluated, Frame, FrameBatch, SeriesDictionary, Tick
 from pipeline.stream.forward import Forwarding
 from pipeline.stream.scoring import Scoring, ScoringCut
 from pipeline.stream.seen import FORGOTTEN_AT_ONCE, Seen, SeenCut
@@ -88,9 +88,10 @@ class Partition:
     def targets(self) -> int:
         return self._seen.targets
 
-    def resend_now(self) -> None:
-        """Let the next tick send every firing alert."""
-        self._resend_at_ms = 0
+    def firing(self) -> list[Alert]:
+        """Every firing alert, as a report of now."""
+        now = self._watermark.time_ms
+        return [] if now is None else self.verdicts.firing(now)
 
     def take_counts(self) -> Counts:
         """What was counted since the last call."""
@@ -153,7 +154,7 @@ class Partition:
         return step
 
     def cut(self) -> PartitionCut:
-        """A copy of everything as it is now; taken between two records."""
+        """A copy of everything as it is now, between two records; the next one takes its memory."""
         return PartitionCut(
             self._watermark.cut(),
             self._seen.cut(),

@@ -35,6 +35,7 @@ class Scoring:
         self._size = 0
         self._users = np.zeros(1024, dtype=np.int32)
         """How many dictionaries have the series of a slot."""
+        self._copied: State | None = None
         self.state: State = detector.new_state()
 
     def add_dictionary(self, dictionary: SeriesDictionary) -> None:
@@ -46,16 +47,14 @@ class Scoring:
             if not self._is_scored(series):
                 columns.append(NOT_SCORED)
                 continue
-            slot = self._slots.get(series.labels)
-            if slot is None:
-                if self._free:
-                    slot = self._free.pop()
-                    again.append(slot)
-                else:
-                    slot = self._size
-                    self._size += 1
-                self._slots[series.labels] = slot
+            free = self._free[-1] if self._free else self._size
+            slot = self._slots.setdefault(series.labels, free)
+            if slot == free:
                 counters.append(is_counter(series))
+                if self._free:
+                    again.append(self._free.pop())
+                else:
+                    self._size += 1
             columns.append(slot)
         self._make_room(np.array(again, dtype=np.int32), np.array(counters, dtype=np.bool_))
         slots = self._columns[dictionary.id] = np.array(columns, dtype=np.int32)
@@ -93,10 +92,11 @@ class Scoring:
         return scores
 
     def cut(self) -> ScoringCut:
-        """A copy of everything as it is now."""
+        """A copy of everything as it is now; the next one takes its memory."""
+        self._copied = self._detector.copy(self.state, self._copied)
         columns = [np.zeros(0, dtype=np.int32), *self._columns.values()]
         return ScoringCut(
-            self._detector.copy(self.state),
+            self._copied,
             np.fromiter(self._columns, dtype=np.uint64, count=len(self._columns)),
             np.concatenate(columns),
         )

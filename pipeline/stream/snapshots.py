@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import uuid
-from collections.abc import Iterator
 from contextlib import suppress
 
 import fsspec
@@ -61,12 +60,13 @@ class SnapshotStore:
                 self._files.rm_file(self._path(old))
         return size
 
-    def load(self, topic: str, partition: int, end: int) -> Iterator[Snapshot]:
+    def load(self, topic: str, partition: int, end: int) -> list[Snapshot]:
         """The snapshots of a partition that can be read, the newest first.
 
         One that can't is put aside, and so is one that is ahead of `end`, where its topic ends: the
         topic has been made anew since.
         """
+        usable: list[Snapshot] = []
         for name in reversed(self._names(self._prefix + topic, partition)):
             try:
                 snapshot = decode(self._files.cat_file(self._path(name)))
@@ -81,7 +81,8 @@ class SnapshotStore:
                 PUT_ASIDE.labels(error.reason).inc()
                 log.warning(fields(event="snapshot_put_aside", name=name, error=error))
                 continue
-            yield snapshot
+            usable.append(snapshot)
+        return usable
 
     def _write(self, path: str, snapshot: Snapshot) -> int:
         size = 0

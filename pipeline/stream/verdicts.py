@@ -110,7 +110,7 @@ class Verdicts:
         self.evaluator.drop_dictionary(dictionary_id)
 
     def cut(self) -> VerdictsCut:
-        """A copy of everything as it is now."""
+        """A copy of everything as it is now; the next one takes its memory."""
         return VerdictsCut(self.evaluator.cut(), self._table.cut())
 
     def content(self) -> Iterator[bytes]:
@@ -124,7 +124,7 @@ class Verdicts:
         If the rules are not the same, windows go on for the series that both rule sets select, and
         alerts for the rules that both have.
         """
-        if cut.alerts.rules == [rule.identity for rule in self._rules.rules]:
+        if cut.alerts.rules == self._table.identities:
             self._table.restore(cut.alerts, *self.evaluator.restore(cut.evaluator))
             return
         self._table.restore(cut.alerts)

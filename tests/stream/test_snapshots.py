@@ -59,7 +59,7 @@ def test_the_newest_two_of_each_partition_are_kept(store, tmp_path):
     store.save(other)
     assert [found.offset for found in store.load("telemetry", 0, END)] == [200, 30]
     assert [found.offset for found in store.load("signals", 0, END)] == [9]
-    assert list(store.load("telemetry", 1, END)) == []
+    assert store.load("telemetry", 1, END) == []
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_damaged_one_is_put_aside_and_the_one_before_is_used(tmp_path, damage,
     newest = tmp_path / "s" / f"telemetry-0-{2:020d}.snapshot"
     newest.write_bytes(damage(newest.read_bytes()))
     counted = put_aside(reason)
-    assert next(store.load("telemetry", 0, END)).offset == 1
+    assert [found.offset for found in store.load("telemetry", 0, END)] == [1]
     assert put_aside(reason) == counted + 1
     assert not newest.exists()
     assert newest.with_name(newest.name + ".corrupt").exists()
@@ -90,7 +90,7 @@ def test_a_damaged_one_is_put_aside_and_the_one_before_is_used(tmp_path, damage,
 def test_one_of_a_topic_that_was_made_anew_is_put_aside(store, tmp_path):
     store.save(snapshot(tmp_path, 50))
     counted = put_aside("ahead")
-    assert list(store.load("telemetry", 0, 49)) == []
+    assert store.load("telemetry", 0, 49) == []
     assert put_aside("ahead") == counted + 1
 
 
