@@ -154,3 +154,13 @@ def test_a_child_process_is_told_everything_by_its_environment():
     rules = RulesSettings(files=("a.yml", "b.yml"), external_labels={"zone": "a"})
     settings = Settings(brokers=("a:1", "b:2"), kafka=kafka, rules=rules)
     assert load_settings(None, environment_of(settings)) == settings
+
+
+def test_everything_listens_on_this_machine_alone_unless_told():
+    listening = {
+        name: value
+        for name, value in environment_of(Settings()).items()
+        if name.endswith(("_LISTEN", "_LISTEN_ADDRESS"))
+    }
+    assert len(listening) >= 6
+    assert [name for name, value in listening.items() if not value.startswith("127.0.0.1:")] == []

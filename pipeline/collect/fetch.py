@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from http import HTTPStatus
 
 import aiohttp
 from yarl import URL
@@ -54,7 +55,7 @@ async def fetch(
                 max_redirects=MAX_REDIRECTS,
             ) as response:
                 if response.status not in accept:
-                    message = f"server returned HTTP status {response.status} {response.reason}"
+                    message = f"server returned HTTP status {_status(response.status)}"
                     raise FetchError("status", message)
                 return await _body(response, max_bytes)
     except TimeoutError:
@@ -65,6 +66,14 @@ async def fetch(
         # others of what it was sent.
         message = str(error)[:_SHOWN] or type(error).__name__
         raise FetchError(_outcome(error), message) from error
+
+
+def _status(code: int) -> str:
+    """The code with its usual words: those that came may repeat a login that was refused."""
+    try:
+        return f"{code} {HTTPStatus(code).phrase}"
+    except ValueError:
+        return str(code)
 
 
 def _outcome(error: Exception) -> str:

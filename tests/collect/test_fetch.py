@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -128,3 +129,25 @@ async def test_a_new_authority_is_trusted_from_the_next_connection_on(secured, s
         await get(session, url, http)
     own.write_bytes(content)
     assert await get(session, url, http) == "none"
+
+
+async def test_a_packed_body_counts_as_what_it_becomes(start, session):
+    async def bomb(_request: web.Request) -> web.Response:
+        packed = gzip.compress(b"x" * 10_000_000)
+        return web.Response(body=packed, headers={"Content-Encoding": "gzip"})
+
+    server = await start({"/": bomb})
+    with pytest.raises(FetchError, match="expected at most 1000 bytes, got more") as caught:
+        await get(session, f"http://127.0.0.1:{server.port}/", HttpConfig())
+    assert caught.value.outcome == "too_large"
+
+
+@pytest.mark.parametrize(("code", "expected"), [(404, "404 Not Found"), (799, "799")])
+async def test_a_refusal_is_told_in_its_usual_words(start, session, code, expected):
+    async def refuse(request: web.Request) -> web.Response:
+        return web.Response(status=code, reason=request.headers["Authorization"])
+
+    server = await start({"/": refuse})
+    with pytest.raises(FetchError) as caught:
+        await get(session, f"http://127.0.0.1:{server.port}/", BASIC)
+    assert str(caught.value) == f"server returned HTTP status {expected}"
