@@ -21,8 +21,10 @@ import numpy.typing as npt
 from pipeline.model import (
     Alert,
     Evaluated,
+    FloatArray,
     Frame,
     FrameBatch,
+    IdArray,
     IntArray,
     ScoreBatch,
     SeriesDictionary,
@@ -86,6 +88,25 @@ def encode_frames(frames: Sequence[Frame]) -> bytes:
     prefix = _PREFIX.pack(_MAGIC, VERSION, _FRAMES, len(frames))
     values = [np.ascontiguousarray(frame.values, dtype="<f8").tobytes() for frame in frames]
     return b"".join([prefix, header.tobytes(), *values])
+
+
+def encode_block(
+    target_ids: IdArray,
+    dictionary_ids: IdArray,
+    lengths: IntArray,
+    times_ms: IntArray,
+    values: FloatArray,
+) -> bytes:
+    """`encode_frames` of the same targets at many instants, without a `Frame` for each.
+
+    Shapes are (targets,) three times, (instants, targets), and (instants, sum of lengths): in a row
+    of `values` the targets' values lie one behind the other.
+    """
+    header = np.zeros(times_ms.shape, dtype=_HEADER)
+    header["target"], header["dictionary"] = target_ids, dictionary_ids
+    header["time_ms"], header["count"] = times_ms, lengths
+    prefix = _PREFIX.pack(_MAGIC, VERSION, _FRAMES, header.size)
+    return b"".join([prefix, header.tobytes(), np.ascontiguousarray(values, "<f8").tobytes()])
 
 
 def encode_tick(tick: Tick) -> bytes:

@@ -13,7 +13,8 @@ from pipeline.local.fleet.model import (
     NetworkState,
     NodeState,
 )
-from pipeline.local.fleet.payloads import TARGET_TPS, Json, encode
+from pipeline.local.fleet.numbers import at_least, rounded, whole
+from pipeline.local.fleet.payloads import TARGET_TPS, Json
 
 _MB = 1 << 20
 _MEMORY_TOTAL_MB = 4096
@@ -21,28 +22,28 @@ _DISK_GB, _DISK_USED_GB = 500, 50
 _PEAK_THREADS = 260
 
 
-def metrics(state: FleetState, index: int) -> bytes:
+def metrics(state: FleetState, index: int) -> Json:
     """The network, the node's own health, and the last second as history."""
     node, network, instant = state.nodes[index], state.network, state.time_ms / 1000
     confirmed = network.transactions - network.failed
-    memory_percent = round(node.memory / _MB / _MEMORY_TOTAL_MB * 100, 2)
+    memory_percent = rounded(node.memory / _MB / _MEMORY_TOTAL_MB * 100, 2)
     data: Json = {
         "transactionMetrics": {
             "currentTPS": network.tps,
             "averageTPS": network.average_tps,
             "peakTPS": network.peak_tps,
-            "totalTransactions": int(network.transactions),
-            "pendingTransactions": int(network.pending),
-            "confirmedTransactions": int(confirmed),
-            "failedTransactions": int(network.failed),
-            "successRate": round(100 * confirmed / max(1.0, network.transactions), 4),
-            "averageFinalityMs": round(network.latency * 2000, 3),
-            "p50FinalityMs": round(network.p50 * 2000, 3),
-            "p95FinalityMs": round(network.p95 * 2000, 3),
-            "p99FinalityMs": round(network.p99 * 2000, 3),
+            "totalTransactions": whole(network.transactions),
+            "pendingTransactions": whole(network.pending),
+            "confirmedTransactions": whole(confirmed),
+            "failedTransactions": whole(network.failed),
+            "successRate": rounded(100 * confirmed / at_least(1.0, network.transactions), 4),
+            "averageFinalityMs": rounded(network.latency * 2000, 3),
+            "p50FinalityMs": rounded(network.p50 * 2000, 3),
+            "p95FinalityMs": rounded(network.p95 * 2000, 3),
+            "p99FinalityMs": rounded(network.p99 * 2000, 3),
             "transactionsByType": {
-                "transfer": int(network.transactions * 0.6),
-                "contract": int(network.transactions * 0.05),
+                "transfer": whole(network.transactions * 0.6),
+                "contract": whole(network.transactions * 0.05),
             },
         },
         "networkMetrics": {
@@ -50,23 +51,23 @@ def metrics(state: FleetState, index: int) -> bytes:
             "activeNodes": network.active_nodes,
             "inactiveNodes": network.total_nodes - network.active_nodes,
             "totalBlocks": network.block_height,
-            "averageBlockTime": round(network.block_time * 1000, 1),
-            "networkLatencyMs": round(network.p50 * 250, 3),
-            "bandwidthInMBps": int(network.tps / 25_000),
-            "bandwidthOutMBps": int(network.tps / 27_000),
-            "activeConnections": int(node.connections),
-            "networkHealthScore": round(100 * network.active_nodes / network.total_nodes, 2),
+            "averageBlockTime": rounded(network.block_time * 1000, 1),
+            "networkLatencyMs": rounded(network.p50 * 250, 3),
+            "bandwidthInMBps": whole(network.tps / 25_000),
+            "bandwidthOutMBps": whole(network.tps / 27_000),
+            "activeConnections": whole(node.connections),
+            "networkHealthScore": rounded(100 * network.active_nodes / network.total_nodes, 2),
         },
         "consensusMetrics": {
             "consensusAlgorithm": "HyperRAFT++",
             "currentTerm": network.term,
             "leaderId": network.leader,
             "commitIndex": network.block_height,
-            "consensusLatencyMs": round(network.p50 * 300, 3),
+            "consensusLatencyMs": rounded(network.p50 * 300, 3),
             "throughputTPS": network.tps,
             "quorumSize": network.validators // 2 + 1,
             "activeValidators": network.active_validators,
-            "consensusHealthScore": round(
+            "consensusHealthScore": rounded(
                 100 * network.active_validators / max(1, network.validators), 2
             ),
             "totalConsensusOps": network.block_height,
@@ -77,36 +78,36 @@ def metrics(state: FleetState, index: int) -> bytes:
                 "nodeId": node.node.name,
                 "status": "ACTIVE",
                 "role": _role(node, network),
-                "cpuUsage": round(node.cpu * 100, 2),
+                "cpuUsage": rounded(node.cpu * 100, 2),
                 "memoryUsage": memory_percent,
                 "diskUsage": 100.0 * _DISK_USED_GB / _DISK_GB,
-                "uptime": int(node.uptime),
+                "uptime": whole(node.uptime),
                 "lastHeartbeat": instant,
-                "latencyMs": round(node.latency * 1000, 3),
+                "latencyMs": rounded(node.latency * 1000, 3),
                 "blocksProcessed": network.block_height,
-                "transactionsProcessed": int(network.transactions),
+                "transactionsProcessed": whole(network.transactions),
                 "isHealthy": True,
             }
         ],
         "systemPerformance": {
-            "cpuUtilization": round(node.system_cpu * 100, 2),
-            "memoryUsedMB": int(node.memory / _MB),
+            "cpuUtilization": rounded(node.system_cpu * 100, 2),
+            "memoryUsedMB": whole(node.memory / _MB),
             "memoryTotalMB": _MEMORY_TOTAL_MB,
             "diskUsedGB": _DISK_USED_GB,
             "diskTotalGB": _DISK_GB,
-            "diskIOReadMBps": round(140 * node.cpu, 2),
-            "diskIOWriteMBps": round(200 * node.cpu, 2),
-            "activeThreads": int(node.threads),
+            "diskIOReadMBps": rounded(140 * node.cpu, 2),
+            "diskIOWriteMBps": rounded(200 * node.cpu, 2),
+            "activeThreads": whole(node.threads),
             "threadPoolSize": 256,
-            "gcPauseMs": round(node.gc_pause * 1000, 3),
-            "uptimeSeconds": int(node.uptime),
+            "gcPauseMs": rounded(node.gc_pause * 1000, 3),
+            "uptimeSeconds": whole(node.uptime),
         },
         "recentHistory": [
             {
                 "timestamp": instant,
                 "tps": network.tps,
-                "latencyMs": round(network.latency * 1000, 3),
-                "cpuUsage": round(node.cpu * 100, 2),
+                "latencyMs": rounded(network.latency * 1000, 3),
+                "cpuUsage": rounded(node.cpu * 100, 2),
                 "memoryUsage": memory_percent,
                 "activeNodes": network.active_nodes,
             }
@@ -117,11 +118,11 @@ def metrics(state: FleetState, index: int) -> bytes:
     return _envelope("metrics", data, state.time_ms)
 
 
-def nodes(state: FleetState, index: int) -> bytes:
+def nodes(state: FleetState, index: int) -> Json:
     """The node's own entry; its peers report theirs themselves."""
     node, network, instant = state.nodes[index], state.network, state.time_ms / 1000
     peers = network.active_nodes - 1
-    memory_mb = int(node.memory / _MB)
+    memory_mb = whole(node.memory / _MB)
     data: Json = [
         {
             "nodeId": node.node.name,
@@ -133,49 +134,49 @@ def nodes(state: FleetState, index: int) -> bytes:
                 "isHealthy": True,
                 "isValidator": node.node.node_type == "validator",
                 "isSynced": True,
-                "uptimeSeconds": int(node.uptime),
+                "uptimeSeconds": whole(node.uptime),
                 "startTime": instant - node.uptime,
                 "lastHeartbeat": instant,
-                "healthScore": round(100 - 10 * node.cpu - 1000 * node.error_ratio, 2),
+                "healthScore": rounded(100 - 10 * node.cpu - 1000 * node.error_ratio, 2),
             },
             "performance": {
-                "transactionsPerSecond": round(node.tps, 1),
+                "transactionsPerSecond": rounded(node.tps, 1),
                 "blocksPerSecond": 1 / BLOCK_S,
-                "totalTransactionsProcessed": int(network.transactions),
+                "totalTransactionsProcessed": whole(network.transactions),
                 "totalBlocksProduced": network.block_height,
-                "averageLatencyMs": round(node.latency * 1000, 3),
-                "p99LatencyMs": round(node.p99 * 1000, 3),
-                "validationsPerformed": int(network.transactions / 2),
+                "averageLatencyMs": rounded(node.latency * 1000, 3),
+                "p99LatencyMs": rounded(node.p99 * 1000, 3),
+                "validationsPerformed": whole(network.transactions / 2),
                 "validationSuccessRate": 99.98,
             },
             "resources": {
-                "cpuUsage": round(node.cpu * 100, 2),
-                "cpuUserTime": round(node.cpu * 73, 2),
-                "cpuSystemTime": round(node.cpu * 27, 2),
+                "cpuUsage": rounded(node.cpu * 100, 2),
+                "cpuUserTime": rounded(node.cpu * 73, 2),
+                "cpuSystemTime": rounded(node.cpu * 27, 2),
                 "cpuCores": node.node.cores,
                 "memoryUsedMB": memory_mb,
                 "memoryTotalMB": _MEMORY_TOTAL_MB,
-                "memoryUsagePercent": round(100 * memory_mb / _MEMORY_TOTAL_MB, 2),
-                "heapUsedMB": int((node.memory - node.metaspace) / _MB),
+                "memoryUsagePercent": rounded(100 * memory_mb / _MEMORY_TOTAL_MB, 2),
+                "heapUsedMB": whole((node.memory - node.metaspace) / _MB),
                 "heapMaxMB": OLD_GEN_BYTES // _MB,
                 "diskUsedGB": _DISK_USED_GB,
                 "diskTotalGB": _DISK_GB,
                 "diskUsagePercent": 100.0 * _DISK_USED_GB / _DISK_GB,
-                "diskReadMBps": round(140 * node.cpu, 2),
-                "diskWriteMBps": round(200 * node.cpu, 2),
-                "networkInMBps": round(node.tps / 2600, 2),
-                "networkOutMBps": round(node.tps / 2800, 2),
-                "totalBytesReceived": int(node.work * 42e6),
-                "totalBytesSent": int(node.work * 39e6),
-                "activeThreads": int(node.threads),
+                "diskReadMBps": rounded(140 * node.cpu, 2),
+                "diskWriteMBps": rounded(200 * node.cpu, 2),
+                "networkInMBps": rounded(node.tps / 2600, 2),
+                "networkOutMBps": rounded(node.tps / 2800, 2),
+                "totalBytesReceived": whole(node.work * 42e6),
+                "totalBytesSent": whole(node.work * 39e6),
+                "activeThreads": whole(node.threads),
                 "peakThreads": _PEAK_THREADS,
             },
             "connectivity": {
                 "connectedPeers": peers,
                 "maxPeers": 100,
-                "averagePeerLatencyMs": round(node.p50 * 250, 3),
+                "averagePeerLatencyMs": rounded(node.p50 * 250, 3),
                 "peerLatencies": {
-                    peer.node.name: round(peer.p50 * 250, 3)
+                    peer.node.name: rounded(peer.p50 * 250, 3)
                     for step in (1, 2)
                     if (peer := state.nodes[(index + step) % len(state.nodes)]) is not node
                 },
@@ -190,9 +191,9 @@ def nodes(state: FleetState, index: int) -> bytes:
                 "blocksBehind": 0,
                 "syncProgress": 100.0,
                 "lastBlockTime": instant - instant % BLOCK_S,
-                "transactionPoolSize": int(network.pending),
-                "mempoolSize": int(network.pending),
-                "blockchainSizeGB": round(network.block_height * 1.5e-7, 3),
+                "transactionPoolSize": whole(network.pending),
+                "mempoolSize": whole(network.pending),
+                "blockchainSizeGB": rounded(network.block_height * 1.5e-7, 3),
             },
             "timestamp": instant,
             "lastUpdate": instant,
@@ -201,56 +202,56 @@ def nodes(state: FleetState, index: int) -> bytes:
     return _envelope("nodes", data, state.time_ms)
 
 
-def performance(state: FleetState, index: int) -> bytes:
+def performance(state: FleetState, index: int) -> Json:
     node, network, instant = state.nodes[index], state.network, state.time_ms / 1000
-    memory_mb = int(node.memory / _MB)
-    failed_share = network.failed / max(1.0, network.transactions)
+    memory_mb = whole(node.memory / _MB)
+    failed_share = network.failed / at_least(1.0, network.transactions)
     data: Json = {
         "throughput": {
             "currentTPS": network.tps,
             "averageTPS": network.average_tps,
             "peakTPS": network.peak_tps,
             "targetTPS": TARGET_TPS,
-            "throughputEfficiency": round(100 * network.tps / TARGET_TPS, 2),
-            "totalTransactionsProcessed": int(network.transactions),
+            "throughputEfficiency": rounded(100 * network.tps / TARGET_TPS, 2),
+            "totalTransactionsProcessed": whole(network.transactions),
             "blocksPerSecond": 1 / BLOCK_S,
             "transactionsPerBlock": network.block_transactions,
         },
         "latency": {
-            "averageLatencyMs": round(node.latency * 1000, 3),
-            "p50LatencyMs": round(node.p50 * 1000, 3),
-            "p95LatencyMs": round(node.p95 * 1000, 3),
-            "p99LatencyMs": round(node.p99 * 1000, 3),
-            "minLatencyMs": round(node.p50 * 200, 3),
-            "maxLatencyMs": round(node.p99 * 2100, 3),
-            "finalityTimeMs": round(network.latency * 2000, 3),
-            "consensusLatencyMs": round(network.p50 * 300, 3),
+            "averageLatencyMs": rounded(node.latency * 1000, 3),
+            "p50LatencyMs": rounded(node.p50 * 1000, 3),
+            "p95LatencyMs": rounded(node.p95 * 1000, 3),
+            "p99LatencyMs": rounded(node.p99 * 1000, 3),
+            "minLatencyMs": rounded(node.p50 * 200, 3),
+            "maxLatencyMs": rounded(node.p99 * 2100, 3),
+            "finalityTimeMs": rounded(network.latency * 2000, 3),
+            "consensusLatencyMs": rounded(network.p50 * 300, 3),
         },
         "resources": {
-            "cpuUtilization": round(node.cpu * 100, 2),
+            "cpuUtilization": rounded(node.cpu * 100, 2),
             "availableCPUs": node.node.cores,
-            "systemLoad": round(node.load_average, 2),
+            "systemLoad": rounded(node.load_average, 2),
             "memoryUsedMB": memory_mb,
             "memoryFreeMB": _MEMORY_TOTAL_MB - memory_mb,
             "memoryTotalMB": _MEMORY_TOTAL_MB,
-            "memoryUtilization": round(100 * memory_mb / _MEMORY_TOTAL_MB, 2),
+            "memoryUtilization": rounded(100 * memory_mb / _MEMORY_TOTAL_MB, 2),
             "diskUsedGB": _DISK_USED_GB,
             "diskFreeGB": _DISK_GB - _DISK_USED_GB,
             "diskTotalGB": _DISK_GB,
             "diskUtilization": 100.0 * _DISK_USED_GB / _DISK_GB,
-            "networkInMBps": round(node.tps / 2600, 2),
-            "networkOutMBps": round(node.tps / 2800, 2),
-            "totalBytesIn": int(node.work * 42e6),
-            "totalBytesOut": int(node.work * 39e6),
-            "activeThreads": int(node.threads),
+            "networkInMBps": rounded(node.tps / 2600, 2),
+            "networkOutMBps": rounded(node.tps / 2800, 2),
+            "totalBytesIn": whole(node.work * 42e6),
+            "totalBytesOut": whole(node.work * 39e6),
+            "activeThreads": whole(node.threads),
             "peakThreads": _PEAK_THREADS,
             "threadPoolSize": 4096,
         },
         "reliability": {
             "errorRate": failed_share,
-            "totalErrors": int(network.failed),
-            "totalRequests": int(network.transactions),
-            "successRate": round(100 * (1 - failed_share), 4),
+            "totalErrors": whole(network.failed),
+            "totalRequests": whole(network.transactions),
+            "successRate": rounded(100 * (1 - failed_share), 4),
             "timeoutsCount": 0,
             "retriesCount": 0,
             "errorsByType": {},
@@ -259,14 +260,14 @@ def performance(state: FleetState, index: int) -> bytes:
         },
         "storage": {
             "storedTransactions": 500_000,
-            "transactionCacheHits": int(network.transactions),
+            "transactionCacheHits": whole(network.transactions),
             "transactionCacheMisses": 0,
             "transactionCacheHitRate": 100.0,
             "storedBlocks": network.block_height,
-            "blockchainSizeGB": int(network.block_height * 1.5e-7),
+            "blockchainSizeGB": whole(network.block_height * 1.5e-7),
             "dbConnections": 20,
-            "dbActiveConnections": int(node.pool_active),
-            "dbQueryTimeMs": round(node.latency * 200, 3),
+            "dbActiveConnections": whole(node.pool_active),
+            "dbQueryTimeMs": rounded(node.latency * 200, 3),
             "cacheSize": 500_000,
             "cacheMaxSize": 1_000_000,
             "cacheUtilization": 50.0,
@@ -277,8 +278,8 @@ def performance(state: FleetState, index: int) -> bytes:
     return _envelope("performance", data, state.time_ms)
 
 
-def _envelope(kind: str, data: Json, time_ms: int) -> bytes:
-    return encode({"type": kind, "data": data, "timestamp": time_ms})
+def _envelope(kind: str, data: Json, time_ms: int) -> Json:
+    return {"type": kind, "data": data, "timestamp": time_ms}
 
 
 def _role(node: NodeState, network: NetworkState) -> str:

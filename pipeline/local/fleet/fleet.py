@@ -9,6 +9,7 @@ import msgspec
 from pipeline.clock import Clock
 from pipeline.local.fleet.faults import FAULTS, Condition, Fault
 from pipeline.local.fleet.model import GENESIS_S, FleetModel, FleetState
+from pipeline.local.fleet.payloads import encode
 from pipeline.local.fleet.sessions import Message
 
 MOST_BEHIND_S = 1.0
@@ -32,7 +33,7 @@ class Second:
         key = (message, index if message.of_node else -1)
         known = self._rendered.get(key)
         if known is None:
-            known = self._rendered[key] = message.render(self._state, index)
+            known = self._rendered[key] = encode(message.content(self._state, index))
         return known
 
 

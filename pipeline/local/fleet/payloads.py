@@ -1,5 +1,8 @@
 """What the fleet says at `/ws/metrics`, `/api/v11/live/stream`, `/ws/channels` and `/q/health`.
 
+What a message holds is made here and encoded where it is sent: its numbers may be arrays, one for
+each of many instants, when the past is written.
+
 Shapes are those of the platform's own code (PLATFORM.md, sections 1 and 3). Envelopes carry
 milliseconds, flat messages ISO-8601.
 """
@@ -11,6 +14,7 @@ from hashlib import blake2b
 from typing import TypeAlias
 
 import msgspec
+import numpy as np
 
 from pipeline.local.fleet.model import (
     ORACLES,
@@ -18,6 +22,7 @@ from pipeline.local.fleet.model import (
     NetworkState,
     NodeState,
 )
+from pipeline.local.fleet.numbers import rounded, whole
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 
@@ -41,60 +46,63 @@ def iso_time(time_ms: int) -> str:
     return f"{when:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
 
 
-def metrics_message(state: FleetState, index: int) -> bytes:
+def metrics_message(state: FleetState, index: int) -> Json:
     """`/ws/metrics`: the node's own figures; `cpu` is load per core in percent."""
     node = state.nodes[index]
-    return encode(
-        {
-            "timestamp": iso_time(state.time_ms),
-            "tps": int(node.tps),
-            "cpu": round(node.load_average / node.node.cores * 100, 4),
-            "memory": int(node.memory / _MB),
-            "connections": int(node.connections),
-            "errorRate": round(node.error_ratio, 6),
-        }
-    )
+    return {
+        "timestamp": iso_time(state.time_ms),
+        "tps": whole(node.tps),
+        "cpu": rounded(node.load_average / node.node.cores * 100, 4),
+        "memory": whole(node.memory / _MB),
+        "connections": whole(node.connections),
+        "errorRate": rounded(node.error_ratio, 6),
+    }
 
 
 def live_message(kind: str, payload: Json, time_ms: int) -> bytes:
-    """The envelope of `/api/v11/live/stream`."""
-    return encode({"type": kind, "payload": payload, "timestamp": time_ms})
+    """A message of `/api/v11/live/stream`."""
+    return encode(live_content(kind, payload, time_ms))
 
 
-def tps_update(state: FleetState, _index: int) -> bytes:
+def live_content(kind: str, payload: Json, time_ms: int) -> Json:
+    """What it holds: the envelope."""
+    return {"type": kind, "payload": payload, "timestamp": time_ms}
+
+
+def tps_update(state: FleetState, _index: int) -> Json:
     network = state.network
     payload: Json = {
-        "currentTPS": int(network.tps),
-        "peakTPS": int(network.peak_tps),
-        "averageTPS": int(network.average_tps),
-        "latency": round(network.latency * 1000),
+        "currentTPS": whole(network.tps),
+        "peakTPS": whole(network.peak_tps),
+        "averageTPS": whole(network.average_tps),
+        "latency": rounded(network.latency * 1000),
     }
-    return live_message("tps_update", payload, state.time_ms)
+    return live_content("tps_update", payload, state.time_ms)
 
 
-def block_update(state: FleetState, _index: int) -> bytes:
+def block_update(state: FleetState, _index: int) -> Json:
     network = state.network
     payload: Json = {
         "blockHeight": network.block_height,
-        "blockTime": round(network.block_time * 1000),
-        "transactions": int(network.block_transactions),
+        "blockTime": rounded(network.block_time * 1000),
+        "transactions": whole(network.block_transactions),
         "producer": network.leader,
     }
-    return live_message("block_update", payload, state.time_ms)
+    return live_content("block_update", payload, state.time_ms)
 
 
-def network_update(state: FleetState, _index: int) -> bytes:
+def network_update(state: FleetState, _index: int) -> Json:
     network = state.network
     payload: Json = {
         "activeNodes": network.active_nodes,
         "totalNodes": network.total_nodes,
         "networkHealth": "healthy" if is_healthy(network) else "degraded",
-        "avgLatency": round(network.latency * 1000),
+        "avgLatency": rounded(network.latency * 1000),
     }
-    return live_message("network_update", payload, state.time_ms)
+    return live_content("network_update", payload, state.time_ms)
 
 
-def validator_update(state: FleetState, _index: int) -> bytes:
+def validator_update(state: FleetState, _index: int) -> Json:
     network = state.network
     payload: Json = {
         "totalValidators": network.validators,
@@ -102,30 +110,34 @@ def validator_update(state: FleetState, _index: int) -> bytes:
         "inactiveValidators": network.validators - network.active_validators,
         "jailedValidators": 0,
     }
-    return live_message("validator_update", payload, state.time_ms)
+    return live_content("validator_update", payload, state.time_ms)
 
 
 def is_healthy(network: NetworkState) -> bool:
-    """At least nine nodes in ten are active, and throughput is what the platform promises."""
-    return network.active_nodes * 10 >= network.total_nodes * 9 and network.tps >= TARGET_TPS
+    """At least nine nodes in ten are active, and throughput is what the platform promises.
+
+    Of many instants at once: at each of them.
+    """
+    active = network.active_nodes * 10 >= network.total_nodes * 9
+    return active and bool(np.all(network.tps >= TARGET_TPS))
 
 
-def channel_update(state: FleetState, _index: int) -> bytes:
+def channel_update(state: FleetState, _index: int) -> Json:
     network = state.network
     active = network.active_validators / max(1, network.validators)
     metrics: Json = {
-        "tps": int(network.tps),
-        "totalTransactions": int(network.transactions),
+        "tps": whole(network.tps),
+        "totalTransactions": whole(network.transactions),
         "blockHeight": network.block_height,
-        "latency": round(network.p50 * 1000, 2),
-        "throughput": int(network.average_tps),
+        "latency": rounded(network.p50 * 1000, 2),
+        "throughput": whole(network.average_tps),
         "activeValidators": network.active_validators,
-        "consensusHealth": round(100 * active - 15 * network.p50, 2),
+        "consensusHealth": rounded(100 * active - 15 * network.p50, 2),
     }
     return _channel("channel_update", "metrics", metrics, state.time_ms)
 
 
-def channel_transaction(state: FleetState, _index: int) -> bytes:
+def channel_transaction(state: FleetState, _index: int) -> Json:
     identity = _hex("transaction", state.time_ms)
     transaction: Json = {
         "id": f"tx-{identity[:8]}",
@@ -139,22 +151,22 @@ def channel_transaction(state: FleetState, _index: int) -> bytes:
     return _channel("transaction", "transaction", transaction, state.time_ms)
 
 
-def channel_block(state: FleetState, _index: int) -> bytes:
+def channel_block(state: FleetState, _index: int) -> Json:
     network = state.network
     block: Json = {
         "height": network.block_height,
         "hash": "0x" + _hex("block", network.block_height),
         "prevHash": "0x" + _hex("block", network.block_height - 1),
-        "transactionCount": int(network.block_transactions),
+        "transactionCount": whole(network.block_transactions),
         "validator": network.leader,
         "timestamp": state.time_ms,
-        "size": 512 + int(network.block_transactions) * 3,
+        "size": 512 + whole(network.block_transactions) * 3,
     }
     return _channel("block", "block", block, state.time_ms)
 
 
-def _channel(kind: str, field: str, content: Json, time_ms: int) -> bytes:
-    return encode({"type": kind, "channelId": MAIN_CHANNEL, field: content, "timestamp": time_ms})
+def _channel(kind: str, field: str, content: Json, time_ms: int) -> Json:
+    return {"type": kind, "channelId": MAIN_CHANNEL, field: content, "timestamp": time_ms}
 
 
 def _hex(kind: str, number: int) -> str:
@@ -163,7 +175,7 @@ def _hex(kind: str, number: int) -> str:
 
 def health(node: NodeState) -> tuple[bool, bytes]:
     """Whether the node is up, and `/q/health`: the seven checks of the platform's current code."""
-    connections = int(node.connections)
+    connections = whole(node.connections)
     sockets_up = connections < WEBSOCKET_LIMIT
     oracles_up = node.oracles >= ORACLES_NEEDED
     oracles: dict[str, Json] = {

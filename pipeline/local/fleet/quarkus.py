@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from functools import cache
-from math import floor
 
 import msgspec
+from numpy import floor, maximum
 
 from pipeline.local.fleet.model import (
     EDEN_BYTES,
@@ -39,6 +39,11 @@ def render(state: NodeState) -> bytes:
     """The exposition of a node; every counter in it only grows."""
     text, values = _layout(state.node)
     return (text % tuple([java_double(value(state)) for value in values])).encode()
+
+
+def numbers(state: NodeState) -> list[float]:
+    """Every sample of `render`, in its order; of a state of many instants arrays of them."""
+    return [value(state) for value in _layout(state.node)[1]]
 
 
 def java_double(value: float) -> str:
@@ -311,7 +316,7 @@ def _pools() -> Iterator[_Family]:
         "worker_pool_idle",
         "The number of resources from the pool currently available",
         pool,
-        lambda s: max(0.0, 200 - s.active_requests),
+        lambda s: maximum(0.0, 200 - s.active_requests),
     )
     yield _counter(
         "worker_pool_completed_total", "Number of times resources from the pool have been acquired",
@@ -388,7 +393,7 @@ def _times(factor: float, value: Value) -> Value:
 
 def _count(rate: float, value: Value = _work) -> Value:
     """What happens `rate` times a second at load 1, in whole numbers."""
-    return lambda state: float(floor(rate * value(state)))
+    return lambda state: floor(rate * value(state))
 
 
 def _labelled(**labels: str) -> str:

@@ -17,8 +17,8 @@ from pipeline.local.fleet.clients import Client
 from pipeline.local.fleet.model import FleetState
 from pipeline.local.fleet.payloads import MAIN_CHANNEL, encode, live_message
 
-Render = Callable[[FleetState, int], bytes]
-"""The message of the node with that index."""
+Content = Callable[[FleetState, int], payloads.Json]
+"""What the message of the node with that index holds."""
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -26,9 +26,11 @@ class Message(msgspec.Struct, frozen=True):
 
     channel: str
     every_s: int
-    render: Render
+    content: Content
     of_node: bool = False
     """Whether each node says something of its own, or all of them the same."""
+    event: bool = False
+    """Whether it tells of one thing, each time of another, rather than always the same numbers."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -127,9 +129,12 @@ def _add(channels: list[str], more: list[str]) -> None:
     channels.extend(channel for channel in dict.fromkeys(more) if channel not in channels)
 
 
-def _stream(path: str, every_s: int, render: Render, of_node: bool = False) -> Endpoint:
+def _stream(
+    path: str, every_s: int, content: Content, of_node: bool = False, event: bool = True
+) -> Endpoint:
     """An endpoint that sends one kind of message to everyone who listens."""
-    return Endpoint(path, (Message("events", every_s, render, of_node),), automatic=("events",))
+    message = Message("events", every_s, content, of_node, event)
+    return Endpoint(path, (message,), automatic=("events",))
 
 
 _TABLE = (
@@ -163,19 +168,19 @@ _TABLE = (
         "/ws/channels",
         (
             Message(MAIN_CHANNEL, 2, payloads.channel_update),
-            Message(MAIN_CHANNEL, 2, payloads.channel_transaction),
+            Message(MAIN_CHANNEL, 2, payloads.channel_transaction, event=True),
             Message(MAIN_CHANNEL, 5, payloads.channel_block),
         ),
         greet=_greet_channels,
         answer=_answer_channels,
     ),
     _stream("/ws/validators", 2, streams.validator_message),
-    _stream("/ws/consensus", 1, streams.consensus_message),
+    _stream("/ws/consensus", 1, streams.consensus_message, event=False),
     _stream("/ws/network", 3, streams.network_message, of_node=True),
     _stream("/ws/transactions/legacy", 2, streams.transaction_message),
     Endpoint(
         "/ws/transactions",
-        (Message("transactions", 2, streams.transaction_message),),
+        (Message("transactions", 2, streams.transaction_message, event=True),),
         greet=guarded.greet_transactions,
         answer=guarded.answer_transactions,
         login="request",

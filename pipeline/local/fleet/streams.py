@@ -10,19 +10,20 @@ from __future__ import annotations
 from hashlib import blake2b
 
 from pipeline.local.fleet.model import BLOCK_S, VERSION, FleetState, NodeState
-from pipeline.local.fleet.payloads import Json, encode, iso_time
+from pipeline.local.fleet.numbers import at_least, rounded, whole
+from pipeline.local.fleet.payloads import Json, iso_time
 
 _EPOCH_ROUNDS = 10_800
 _FAILED_EVERY = 40
 """One transaction in so many is announced as failed; a tenth of the others as pending."""
 
 
-def validator_message(state: FleetState, _index: int) -> bytes:
+def validator_message(state: FleetState, _index: int) -> Json:
     """The validator whose turn it is to be told about."""
     validators = [each for each in state.nodes if each.node.node_type == "validator"]
     turn = state.network.block_height % len(validators)
     each = validators[turn]
-    message: dict[str, Json] = {
+    return {
         "timestamp": iso_time(state.time_ms),
         "validator": each.node.name,
         "status": "ACTIVE" if each.listening else "INACTIVE",
@@ -30,45 +31,42 @@ def validator_message(state: FleetState, _index: int) -> bytes:
         "uptime": 99.91 if each.listening else 97.5,
         "lastBlockProposed": state.network.block_height,
     }
-    return encode(message)
 
 
-def consensus_message(state: FleetState, _index: int) -> bytes:
+def consensus_message(state: FleetState, _index: int) -> Json:
     network = state.network
     round_ = network.block_height
-    message: dict[str, Json] = {
+    return {
         "timestamp": iso_time(state.time_ms),
         "leader": network.leader,
         "epoch": round_ // _EPOCH_ROUNDS,
         "round": round_,
         "term": network.term,
         "state": "COMMITTED" if network.active_validators else "PROPOSED",
-        "performanceScore": round(max(0.0, 1 - network.p99), 3),
+        "performanceScore": rounded(at_least(0.0, 1 - network.p99), 3),
         "activeValidators": network.active_validators,
     }
-    return encode(message)
 
 
-def network_message(state: FleetState, index: int) -> bytes:
+def network_message(state: FleetState, index: int) -> Json:
     """One of the other nodes, as a peer of this one."""
     turn = state.time_ms // 1000 // 3
     peer = state.nodes[(index + 1 + turn % max(1, len(state.nodes) - 1)) % len(state.nodes)]
-    message: dict[str, Json] = {
+    return {
         "timestamp": iso_time(state.time_ms),
         "peerId": f"peer-{peer.node.name}",
         "ip": f"10.0.0.{peer.node.index}",
         "connected": peer.listening,
-        "latency": round(_latency_ms(peer)),
+        "latency": rounded(_latency_ms(peer)),
         "version": VERSION,
     }
-    return encode(message)
 
 
-def transaction_message(state: FleetState, _index: int) -> bytes:
+def transaction_message(state: FleetState, _index: int) -> Json:
     identity = _hex("transaction", state.time_ms)
     luck = int(identity[:8], 16)
     status = "CONFIRMED" if luck % 10 else "PENDING"
-    message: dict[str, Json] = {
+    return {
         "timestamp": iso_time(state.time_ms),
         "txHash": "0x" + identity,
         "from": "0x" + _hex("from", state.time_ms)[:16],
@@ -77,25 +75,23 @@ def transaction_message(state: FleetState, _index: int) -> bytes:
         "status": "FAILED" if luck % _FAILED_EVERY == 1 else status,
         "gasUsed": 21_000 + luck % 50_000,
     }
-    return encode(message)
 
 
-def analytics_message(state: FleetState, _index: int) -> bytes:
+def analytics_message(state: FleetState, _index: int) -> Json:
     """What `/ws/v11` publishes; the shape of `data` is the producer's own."""
     network = state.network
     data: Json = {
-        "throughput": {"current": int(network.tps), "average": int(network.average_tps)},
-        "successRate": round(1 - network.failed / max(1.0, network.transactions), 6),
+        "throughput": {"current": whole(network.tps), "average": whole(network.average_tps)},
+        "successRate": rounded(1 - network.failed / at_least(1.0, network.transactions), 6),
         "blocksPerMinute": 60 / BLOCK_S,
         "window": "PT1M",
     }
-    message: dict[str, Json] = {
+    return {
         "type": "message",
         "channel": "analytics",
         "data": data,
         "timestamp": state.time_ms,
     }
-    return encode(message)
 
 
 def _latency_ms(node: NodeState) -> float:

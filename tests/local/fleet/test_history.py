@@ -8,6 +8,7 @@ from pipeline.ingest.prometheus_text import TextParser
 from pipeline.local.fleet import quarkus
 from pipeline.local.fleet.history import COLLECTOR, write_past
 from pipeline.local.fleet.model import GENESIS_S, FleetModel
+from pipeline.local.fleet.recorder import Moment, NodeRecorder
 from pipeline.local.fleet.targets import address_of
 from pipeline.model import FrameBatch, Target, Tick, is_absent, is_stale, partition_of
 from pipeline.settings import Settings, SimulateSettings
@@ -179,3 +180,56 @@ async def test_without_kafka_it_says_so(unused_tcp_port):
         async for _ in write_past(producer, SETTINGS, FleetModel(2, 1), FIRST_MS, lambda: END_MS):
             pass
     await producer.close()
+
+
+async def test_many_steps_at_once_say_what_each_said_by_itself():
+    settings = Settings(simulate=SimulateSettings(nodes=6))
+    kept, model = await _write(settings)
+    alone = {}
+    recorders = [
+        NodeRecorder(settings.simulate, node, FIRST_MS // STEP_MS * STEP_MS + STEP_MS)
+        for node in model.nodes
+    ]
+    healthy = model.timeline(())
+    for step in range(1, STEPS + 1):
+        time_ms = FIRST_MS // STEP_MS * STEP_MS + step * STEP_MS
+        moment = Moment(model.state(time_ms, healthy))
+        for recorder in recorders:
+            for said in recorder.hear(moment):
+                for frame in recorder.build(said, time_ms).frames:
+                    alone[frame.target_id, frame.time_ms] = frame
+    written = {
+        (frame.target_id, frame.time_ms): frame
+        for records in kept.telemetry.values()
+        for batch in records
+        if isinstance(batch, FrameBatch)
+        for frame in map(batch.frame, range(len(batch)))
+    }
+    assert written.keys() == alone.keys()
+    for key, frame in alone.items():
+        values = written[key].values
+        assert written[key].dictionary_id == frame.dictionary_id
+        # Rounding the product of a number and a factor once or twice is all the difference.
+        np.testing.assert_allclose(values, frame.values, rtol=1e-15, atol=0.0)
+        assert np.array_equal(is_stale(values), is_stale(frame.values))
+        assert np.array_equal(is_absent(values), is_absent(frame.values))
+
+
+async def test_written_twice_it_is_the_same_so_that_all_of_it_is_known():
+    first, _ = await _write()
+    second, _ = await _write()
+    assert first.dictionaries == second.dictionaries
+    for place, records in first.telemetry.items():
+        for one, other in zip(records, second.telemetry[place], strict=True):
+            if isinstance(one, Tick):
+                assert one == other
+            else:
+                assert one.times_ms.tolist() == other.times_ms.tolist()
+                assert one.targets.tolist() == other.targets.tolist()
+
+
+async def test_a_dictionary_comes_before_the_first_frame_that_uses_it_and_says_simulated():
+    kept, _ = await _write()  # `Kept` looks at the order
+    assert kept.dictionaries
+    for dictionary in kept.dictionaries.values():
+        assert all(("simulated", "true") in series.labels for series in dictionary.series)

@@ -12,6 +12,11 @@ from pipeline.local.fleet.model import GENESIS_S, FleetModel
 START_MS = 1_767_604_530_482
 
 
+def _sent(content):
+    """What a client reads of a message that holds `content`."""
+    return json.loads(payloads.encode(content))
+
+
 def shape(value):
     """Keys and kinds of values; of a list the first item. Numbers are one kind."""
     if isinstance(value, dict):
@@ -30,7 +35,7 @@ def state():
 
 
 @pytest.mark.parametrize(
-    ("sample", "render"),
+    ("sample", "content"),
     [
         ("ws_metrics.MetricsMessage.json", payloads.metrics_message),
         ("live_stream.tps_update.json", payloads.tps_update),
@@ -48,12 +53,12 @@ def state():
         ("ws_dashboard.performance.json", dashboard.performance),
     ],
 )
-def test_message_has_the_shape_of_the_sample(state, samples, sample, render):
-    assert shape(json.loads(render(state, 1))) == shape(json.loads(samples(sample)))
+def test_message_has_the_shape_of_the_sample(state, samples, sample, content):
+    assert shape(_sent(content(state, 1))) == shape(json.loads(samples(sample)))
 
 
 def test_dashboard_nodes_have_the_shape_of_the_sample(state, samples):
-    ours = json.loads(dashboard.nodes(state, 1))
+    ours = _sent(dashboard.nodes(state, 1))
     theirs = json.loads(samples("ws_dashboard.nodes.json"))
     for message in (ours, theirs):  # its keys are the names of peers
         assert message["data"][0]["connectivity"].pop("peerLatencies")
@@ -95,32 +100,28 @@ def test_too_many_sockets_make_health_down(state):
 
 
 def test_figures_are_those_of_the_state(state):
-    said = json.loads(dashboard.performance(state, 2))
+    said = _sent(dashboard.performance(state, 2))
     assert said["data"]["latency"]["p99LatencyMs"] == round(state.nodes[2].p99 * 1000, 3)
-    assert json.loads(payloads.tps_update(state, 0))["payload"]["currentTPS"] == int(
-        state.network.tps
-    )
-    message = json.loads(payloads.metrics_message(state, 2))
+    assert _sent(payloads.tps_update(state, 0))["payload"]["currentTPS"] == int(state.network.tps)
+    message = _sent(payloads.metrics_message(state, 2))
     assert message["timestamp"] == "2026-01-05T09:15:30.482Z"
     assert message["tps"] == int(state.nodes[2].tps)
 
 
 def test_dashboard_instants_are_numeric_seconds(state):
-    assert json.loads(dashboard.metrics(state, 0))["data"]["timestamp"] == 1767604530.482
+    assert _sent(dashboard.metrics(state, 0))["data"]["timestamp"] == 1767604530.482
 
 
 def test_block_refers_to_the_one_before(state):
     model = FleetModel(5, 1)
     later = model.state(START_MS + 2000, model.timeline(()))
-    first, second = (
-        json.loads(payloads.channel_block(each, 0))["block"] for each in (state, later)
-    )
+    first, second = (_sent(payloads.channel_block(each, 0))["block"] for each in (state, later))
     assert second["height"] == first["height"] + 1
     assert second["prevHash"] == first["hash"]
 
 
-def _value(feed, body, name, **labels):
-    readings = read_message(feed, body)
+def _value(feed, content, name, **labels):
+    readings = read_message(feed, payloads.encode(content))
     wanted = {"__name__": name, **labels}
     (found,) = [
         value
@@ -150,4 +151,4 @@ def test_the_collector_reads_the_series_that_the_critical_rules_need(state):
 def test_network_health_follows_throughput(faults, expected):
     model = FleetModel(5, 1)
     state = model.state(START_MS, model.timeline(faults))
-    assert json.loads(payloads.network_update(state, 0))["payload"]["networkHealth"] == expected
+    assert _sent(payloads.network_update(state, 0))["payload"]["networkHealth"] == expected

@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.local.fleet.clients import Client, Limits
 from pipeline.local.fleet.model import FleetModel
+from pipeline.local.fleet.payloads import encode
 from pipeline.local.fleet.sessions import ENDPOINTS, due
 from pipeline.local.fleet.tokens import Tokens
 
@@ -129,5 +130,5 @@ def test_messages_that_are_not_a_nodes_own_are_the_same_at_every_node():
     state = model.state(NOW_MS, model.timeline(()))
     for endpoint in ENDPOINTS.values():
         for message in endpoint.messages:
-            said = {message.render(state, index) for index in range(3)}
+            said = {encode(message.content(state, index)) for index in range(3)}
             assert len(said) == (3 if message.of_node else 1)
