@@ -135,8 +135,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     replay: NonNegative = 900.0
     """A worker that is given a partition first reads this many seconds of its records again."""
     stuck_after: Positive = 60.0
-    """A worker that has lag and has committed nothing for this long ends, to be started anew; while
-    it restores a partition it has ten times as long."""
+    """A worker that has lag and has committed nothing for this long ends, to be started anew. For a
+    partition that it restores, or while others move, it has ten times as long."""
     snapshots: str = ""
     """A folder or any fsspec URL for snapshots of state; empty: `snapshots` in the data folder."""
     snapshot_interval: Positive = 30.0

@@ -33,7 +33,7 @@ class Progress:
         self._since: dict[Place, tuple[int, float]] = {}
 
     def observe(self, now_s: float, standings: Mapping[Place, Standing]) -> dict[Place, float]:
-        """Seconds for which each partition has stood still; 0 without lag.
+        """Seconds for which each partition that has lag has stood still.
 
         Partitions that aren't in `standings` are forgotten: they are another worker's.
         """
@@ -43,7 +43,16 @@ class Progress:
             moved = standing.committed != committed or standing.lag == 0
             since[place] = (standing.committed, now_s if moved else began_s)
         self._since = since
-        return {place: now_s - began_s for place, (_, began_s) in since.items()}
+        return {
+            place: now_s - began_s
+            for place, (_, began_s) in since.items()
+            if standings[place].lag > 0
+        }
+
+
+_LONG = 10
+"""Times its patience a worker waits for a partition while others move, or while it restores it: a
+restart would begin from the start again."""
 
 
 def stuck(
@@ -51,15 +60,14 @@ def stuck(
 ) -> list[Place]:
     """Partitions for which the worker has to end, so that its supervisor starts it anew.
 
-    One that is still being restored is given ten times as long: a restart would begin from the
-    start again.
+    These are all that have lag, if none of them has moved within `patience_s`; or any that has not
+    moved for ten times as long. A worker that is merely slow in one of them goes on.
     """
     ready = set(restored)
-    return [
-        place
-        for place, seconds in sorted(stalled_s.items())
-        if seconds > (patience_s if place in ready else 10 * patience_s)
-    ]
+    lost = [place for place, seconds in stalled_s.items() if seconds > _LONG * patience_s]
+    if all(place in ready and seconds > patience_s for place, seconds in stalled_s.items()):
+        lost = list(stalled_s)
+    return sorted(lost)
 
 
 class Silence:

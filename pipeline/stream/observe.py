@@ -72,8 +72,8 @@ class Observer:
                 self._progress, self._standings = Progress(), None
             stalled = self._progress.observe(loop.time(), self._standings or {})
             metrics.STALLED.clear()
-            for (topic, number), seconds in stalled.items():
-                metrics.STALLED.labels(topic, number).set(seconds)
+            for place in self._standings or {}:
+                metrics.STALLED.labels(*place).set(stalled.get(place, 0.0))
             standing = stuck(stalled, self._restored(), self._settings.worker.stuck_after)
             if standing:
                 return standing
