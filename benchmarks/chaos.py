@@ -202,8 +202,9 @@ class Chaos:
         self._tasks.append(asyncio.create_task(supervise(self.parts)))
         await self._until(self.parts["kafka"].healthy, START_LIMIT_S)
         await asyncio.to_thread(ensure_topics, self.settings)
-        for name in ("worker", "dispatch", "collect"):
-            self._add(name, healthy=self._healthy(getattr(self.settings, name).listen))
+        for name in ("dispatch", "worker", "collect"):
+            part = self._add(name, healthy=self._healthy(getattr(self.settings, name).listen))
+            await self._until(part.healthy, START_LIMIT_S)  # the worker compiles first
         self._add_prometheus()
         self.marks = Marks(self.settings)
         self._tasks.append(asyncio.create_task(self.marks.follow()))
@@ -269,10 +270,12 @@ class Chaos:
             here["WATCHKEEPER_DATA"] = str(self.disk.folder / name)
         return outside | here
 
-    def _add(self, name: str, *, healthy: Callable[[], bool], inner: str = "") -> None:
+    def _add(self, name: str, *, healthy: Callable[[], bool], inner: str = "") -> Part:
         command = [sys.executable, "-m", "pipeline", name]
         log = self.folder / f"{name}.log"
-        self.parts[name] = Part(name, command, log, self._environment(name), healthy, inner)
+        part = Part(name, command, log, self._environment(name), healthy, inner)
+        self.parts[name] = part
+        return part
 
     def _add_prometheus(self) -> None:
         program = find_prometheus()
