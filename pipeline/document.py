@@ -18,6 +18,10 @@ Neutral = TypeVar("Neutral")
 
 _NULL, _BOOL, _INT = (f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int"))
 _TRUE = ("true", "yes", "on")
+_UNDER_WAY = -1
+
+MAX_VALUES = 100_000
+"""Of one document, aliases counted as often as they are followed."""
 
 
 class ConfigError(ValueError):
@@ -131,7 +135,42 @@ def read_document(text: str, file: str, problems: list[str]) -> Value | None:
     except yaml.YAMLError as error:
         problems.append(f"{file}: expected YAML: {' '.join(str(error).split())}")
         return None
+    except RecursionError:
+        problems.append(f"{file}: expected less nesting")
+        return None
     if node is None:
         problems.append(f"{file}: expected a configuration, got an empty file")
         return None
+    try:
+        size = _size(node, {})
+    except _ContainsItselfError as error:
+        line = error.node.start_mark.line + 1
+        problems.append(f"{file}:{line}: expected no alias to what contains it")
+        return None
+    if size > MAX_VALUES:
+        problems.append(f"{file}: expected at most {MAX_VALUES} values, got {size} by aliases")
+        return None
     return Value(node, (file, ""), problems)
+
+
+class _ContainsItselfError(Exception):
+    def __init__(self, node: yaml.Node) -> None:
+        super().__init__()
+        self.node = node
+
+
+def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """How many values a reader meets that follows every alias; `sizes` has those counted before.
+
+    A few aliases to lists of aliases can stand for more values than there is memory.
+    """
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    known = sizes.get(id(node))
+    if known == _UNDER_WAY:
+        raise _ContainsItselfError(node)
+    if known is None:
+        sizes[id(node)] = _UNDER_WAY
+        parts = node.value if isinstance(node, yaml.SequenceNode) else [v for _, v in node.value]
+        known = sizes[id(node)] = 1 + sum(_size(part, sizes) for part in parts)
+    return known

@@ -51,6 +51,7 @@ class AlertReader:
         async with explained(self._connection):
             await self._consumer.start()
             await self._producer.start()
+        await self._find_place()
 
     async def stop(self) -> None:
         await self._commit()
@@ -59,7 +60,6 @@ class AlertReader:
 
     async def read(self) -> None:
         """Take in what arrives, in order; what arrived meanwhile is taken in together."""
-        await self._find_place()
         now = asyncio.get_running_loop().time
         next_commit = now()
         while True:

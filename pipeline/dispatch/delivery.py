@@ -56,7 +56,8 @@ class Channel:
         reason = "no attempt was possible"
         while (remaining := deadline - now()) > 0:
             try:
-                await asyncio.wait_for(self._slots.acquire(), remaining)
+                async with asyncio.timeout(remaining):
+                    await self._slots.acquire()
             except TimeoutError:
                 reason = "the receiver is busy with earlier notifications"
                 break

@@ -18,6 +18,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.engine.interfaces import DBAPICursor
 
 from pipeline.alerts.group import Group, LogEntry
 from pipeline.alerts.incident import Incident
@@ -45,8 +46,8 @@ _LOG = _table("notification_log")
 _OUTBOX = _table("outbox")
 _OFFSETS = _table("offsets")
 
-_Rows = dict[tuple[sa.Table, str], bytes | None]
-"""What is to be written; None: deleted. The last word on a key counts."""
+_Rows = dict[str, dict[str, bytes | None]]
+"""What is to be written: of each table, record by key; None: deleted. The last word counts."""
 
 
 class StoreError(RuntimeError):
@@ -67,6 +68,8 @@ class Store:
         self._engine = _open(url)
         self._queue: SimpleQueue[tuple[_Rows, asyncio.Future[None]] | None] = SimpleQueue()
         self._unwritten: _Rows = {}
+        self._waiting = 0
+        self._failed = False
         self._writer = Thread(target=self._write_all, name="store", daemon=True)
         self._writer.start()
 
@@ -98,8 +101,16 @@ class Store:
         The records are encoded before this returns: they may change afterwards.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not changes and self._all_committed:
+            future.set_result(None)
+            return future
+        self._waiting += 1
         self._queue.put((_encode(changes), future))
         return future
+
+    @property
+    def _all_committed(self) -> bool:
+        return self._waiting == 0 and not self._failed
 
     async def close(self) -> None:
         """Commit what is waiting, then close."""
@@ -108,46 +119,49 @@ class Store:
         self._engine.dispose()
 
     def _write_all(self) -> None:
+        # The driver's own connection, and one for all commits: SQLAlchemy's way to them and its
+        # pool take as long as a commit.
+        connection = self._engine.raw_connection()
         while True:
             batch = [self._queue.get()]
             while not self._queue.empty():
                 batch.append(self._queue.get())
             waiting = [item for item in batch if item is not None]
             if waiting:
-                self._commit(waiting)
+                self._commit(connection, waiting)
             if None in batch:
+                connection.close()
                 return
 
-    def _commit(self, batch: list[tuple[_Rows, asyncio.Future[None]]]) -> None:
-        rows = self._unwritten
+    def _commit(
+        self, connection: sa.PoolProxiedConnection, batch: list[tuple[_Rows, asyncio.Future[None]]]
+    ) -> None:
         for changes, _ in batch:
-            rows.update(changes)
+            for table, rows in changes.items():
+                self._unwritten.setdefault(table, {}).update(rows)
         error: StoreError | None = None
         try:
-            if rows:
-                self._write(rows)
-            rows.clear()
-        except sa.exc.SQLAlchemyError as cause:
-            # Without the statement's parameters: they hold whole records.
-            error = StoreError(f"database: can't write: {getattr(cause, 'orig', None) or cause}")
+            if self._unwritten:
+                _write(connection.cursor(), self._unwritten)
+                connection.commit()
+                self._unwritten.clear()
+        except Exception as cause:  # noqa: BLE001 - a dead thread would let everybody wait for ever
+            connection.rollback()
+            error = StoreError(f"database: can't write: {cause}")
         loop = batch[0][1].get_loop()
         if not loop.is_closed():
-            loop.call_soon_threadsafe(_resolve, [future for _, future in batch], error)
+            loop.call_soon_threadsafe(self._resolve, [future for _, future in batch], error)
 
-    def _write(self, rows: _Rows) -> None:
-        with self._engine.begin() as connection:
-            for table in _metadata.sorted_tables:
-                _write_table(connection, table, rows)
-
-
-def _resolve(futures: list[asyncio.Future[None]], error: StoreError | None) -> None:
-    for future in futures:
-        if future.cancelled():
-            continue
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
+    def _resolve(self, futures: list[asyncio.Future[None]], error: StoreError | None) -> None:
+        self._waiting -= len(futures)
+        self._failed = error is not None
+        for future in futures:
+            if future.cancelled():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
 
 
 def _open(url: str) -> sa.Engine:
@@ -190,8 +204,7 @@ _offset = msgspec.json.Decoder(int).decode
 
 
 def _encode(changes: Changes) -> _Rows:
-    rows: _Rows = {}
-    tables: list[tuple[sa.Table, Mapping[Any, object]]] = [
+    tables: list[tuple[sa.Table, Mapping[str, object]]] = [
         (_ALERTS, _by_hexadecimal(changes.alerts)),
         (_CASES, _by_hexadecimal(changes.cases)),
         (_GROUPS, changes.groups),
@@ -199,24 +212,25 @@ def _encode(changes: Changes) -> _Rows:
         (_OUTBOX, changes.outbox),
         (_OFFSETS, changes.offsets),
     ]
-    for table, records in tables:
-        for key, record in records.items():
-            rows[table, key] = None if record is None else _json(record)
-    return rows
+    return {
+        table.name: {key: None if row is None else _json(row) for key, row in rows.items()}
+        for table, rows in tables
+        if rows
+    }
 
 
 def _by_hexadecimal(records: Mapping[int, object]) -> dict[str, object]:
     return {f"{number:016x}": record for number, record in records.items()}
 
 
-def _write_table(connection: sa.Connection, table: sa.Table, rows: _Rows) -> None:
-    own = {key: record for (of, key), record in rows.items() if of is table}
-    upserts = [(key, record) for key, record in own.items() if record is not None]
-    deletes = [(key,) for key, record in own.items() if record is None]
-    if upserts:
-        connection.exec_driver_sql(_UPSERTS[table.name], upserts)
-    if deletes:
-        connection.exec_driver_sql(_DELETES[table.name], deletes)
+def _write(cursor: DBAPICursor, rows: _Rows) -> None:
+    for table, own in rows.items():
+        upserts = [(key, record) for key, record in own.items() if record is not None]
+        deletes = [(key,) for key, record in own.items() if record is None]
+        if upserts:
+            cursor.executemany(_UPSERTS[table], upserts)
+        if deletes:
+            cursor.executemany(_DELETES[table], deletes)
 
 
 def _upsert(table: sa.Table) -> str:
@@ -229,7 +243,7 @@ def _upsert(table: sa.Table) -> str:
 
 
 def _compiled(statement: sa.Insert | sa.Delete) -> str:
-    """SQL text, made once: SQLAlchemy's way from a statement to it takes longer than the commit."""
+    """SQL text, made once."""
     return str(statement.compile(dialect=sqlite.dialect()))
 
 

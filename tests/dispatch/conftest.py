@@ -33,6 +33,9 @@ class Receiver:
         self.posts: list[tuple[str, Body]] = []
         self.times: list[float] = []
         self.statuses: list[int] = []
+        self.retry_after = ""
+        self.closes = 0
+        """How many of the requests to come are cut off without an answer."""
         self.hang = False
         self.others: dict[str, Receiver] = {}
         """More receivers of the same server, by the last part of their address."""
@@ -52,7 +55,11 @@ class Receiver:
             self._arrived.notify_all()
         if self.hang:
             await asyncio.sleep(3600)
-        return web.Response(status=self.statuses.pop(0) if self.statuses else 200)
+        if self.closes and request.transport is not None:
+            self.closes -= 1
+            request.transport.close()
+        headers = {"Retry-After": self.retry_after} if self.retry_after else {}
+        return web.Response(status=self.statuses.pop(0) if self.statuses else 200, headers=headers)
 
     async def until(self, condition: Callable[[], bool], within: float = 15.0) -> None:
         """Return when `condition` holds; it is asked after each post."""
@@ -155,16 +162,31 @@ class Process:
                         return
             await asyncio.sleep(0.02)
 
-    def stop(self, number: signal.Signals) -> int | None:
-        """End it with this signal; its exit code."""
+    @property
+    def pid(self) -> int:
         assert self._process is not None
         assert self._process.pid is not None
-        os.kill(self._process.pid, number)
+        return self._process.pid
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def stop(self, number: signal.Signals) -> int | None:
+        """End it with this signal; its exit code."""
+        self.send(number)
+        assert self._process is not None
         self._process.join(20)
         exitcode = self._process.exitcode
         self._process.close()
         self._process = None
         return exitcode
+
+    async def until_reading(self, session: aiohttp.ClientSession) -> None:
+        """Return when it reads what comes from now on."""
+        connected = 'watchkeeper_dispatch_kafka_connected{topic="alerts"}'
+        async with asyncio.timeout(30):
+            while not await self.count(session, connected):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.05)
 
     async def count(self, session: aiohttp.ClientSession, series: str) -> float:
         """The value of a series of its metrics; 0 without it."""

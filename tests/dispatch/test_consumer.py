@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -20,8 +21,12 @@ from tests.dispatch.conftest import Process, Receiver, StartProcess, configurati
 pytestmark = pytest.mark.parts
 
 
+_newer = itertools.count()
+
+
 def alert(name: str, state: AlertState = "firing") -> Alert:
-    now_ms = int(time.time() * 1000)
+    """A report of now; of two the second is newer."""
+    now_ms = int(time.time() * 1000) + next(_newer)
     return Alert(
         labels=labels_from({"alertname": name}),
         annotations=(),
@@ -75,6 +80,7 @@ async def test_firing_and_its_end_are_told_and_pending_is_not(
     process: Process, topic: Topic, receiver: Receiver, session: aiohttp.ClientSession
 ) -> None:
     await process.start(session)
+    await process.until_reading(session)
     await topic.send(alert("Waiting", "pending"), alert("Down"), alert("Down"))
     await receiver.until(lambda: len(receiver.posts) == 1)
     await topic.send(alert("Down", "inactive"))
@@ -95,10 +101,12 @@ async def test_records_written_while_it_was_down_are_read_and_old_ones_not_told_
     await topic.send(alert("First"))
     await receiver.until(lambda: len(receiver.posts) == 1)
     process.stop(signal.SIGKILL)
-    await topic.send(alert("Second"))
+    await topic.send(alert("Second"), alert("Short"), alert("Short", "inactive"))
     await process.start(session)
-    await receiver.until(lambda: ("Second", "firing") in receiver.states())
-    assert receiver.taken() == [("First", "firing"), ("Second", "firing")]
+    await receiver.until(lambda: len(receiver.states()) == 4)
+    assert sorted(receiver.taken()) == [
+        ("First", "firing"), ("Second", "firing"), ("Short", "firing"), ("Short", "resolved"),
+    ]  # fmt: skip
 
 
 async def test_unreadable_record_is_set_aside_with_its_reason(
@@ -109,6 +117,7 @@ async def test_unreadable_record_is_set_aside_with_its_reason(
     kafka_settings: Settings,
 ) -> None:
     await process.start(session)
+    await process.until_reading(session)
     await topic.send_raw(b"{", b"key")
     await topic.send_raw(None, b"deleted")
     await topic.send(alert("Down"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from io import BytesIO
 from pathlib import Path
 
 import aiohttp
@@ -53,7 +54,7 @@ class Stack:
     async def raw(self, body: bytes, content_type: str) -> int:
         headers = {"Content-Type": content_type}
         url = f"{self._url}/api/v2/alerts"
-        async with self._session.post(url, data=body, headers=headers) as answer:
+        async with self._session.post(url, data=BytesIO(body), headers=headers) as answer:
             return answer.status
 
 
