@@ -43,10 +43,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from chaos_account import Told, alerts_account, frames_account, read_traces
 from chaos_load import BREACH_S, JOB, LIMIT, QUEUE, TARGETS, TURN, breaches, instance_of
 from chaos_parts import Part, SmallDisk, answers_at, supervise
-from stack import free_ports
 
 from pipeline.codec import CodecError, decode_signal
 from pipeline.local.kafka_probe import answers
+from pipeline.local.ports import free_ports
 from pipeline.local.prometheus import find_prometheus, prometheus_command, write_config
 from pipeline.local.topics import ensure_topics
 from pipeline.model import Evaluated

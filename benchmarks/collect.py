@@ -17,7 +17,6 @@ import gc
 import json
 import logging
 import random
-import socket
 import subprocess
 import sys
 import tempfile
@@ -172,10 +171,11 @@ async def with_kafka(seconds: float) -> dict[str, dict[str, float]]:
     """A broker of our own, gone afterwards."""
     # Only here: a run without Kafka needs no Java.
     from pipeline.local.kafka import LocalKafka
+    from pipeline.local.ports import free_ports
     from pipeline.local.topics import ensure_topics
 
     with tempfile.TemporaryDirectory() as folder:
-        ports = _free_ports(2)
+        ports = free_ports(2)
         kafka = LocalKafka(
             Path(folder), f"127.0.0.1:{ports[0]}", controller_port=ports[1], heap_mb=384
         )
@@ -188,14 +188,6 @@ async def with_kafka(seconds: float) -> dict[str, dict[str, float]]:
         finally:
             await producer.close()
             await asyncio.to_thread(kafka.stop)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in sockets]
-    for server in sockets:
-        server.close()
-    return ports
 
 
 def main() -> None:

@@ -29,9 +29,9 @@ import machine
 import msgspec
 import numpy as np
 from aiohttp import web
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from hosts import Hosts
 from stack import HOST_RULES, Process, Stack, running_stack, shared_folder
+from topic import records_of
 
 from pipeline.brokers import connection_of
 from pipeline.clock import Clock
@@ -161,34 +161,19 @@ async def appended(settings: Settings, hosts: Hosts) -> tuple[dict[str, float], 
     names = {d.target.id: d.target.instance for d in hosts.dictionaries}
     frames: dict[str, float] = {}
     alerts: dict[str, float] = {}
-    consumer = AIOKafkaConsumer(bootstrap_servers=list(settings.brokers), enable_auto_commit=False)
-    await consumer.start()
-    telemetry, reports = settings.topic("telemetry"), settings.topic("alerts")
-    places = [TopicPartition(telemetry, p) for p in range(settings.kafka.partitions)]
-    places.append(TopicPartition(reports, 0))
-    consumer.assign(places)
-    await consumer.seek_to_beginning(*places)
-    ends = await consumer.end_offsets(places)
-    while any([await consumer.position(place) < ends[place] for place in places]):
-        for place, records in (await consumer.getmany(timeout_ms=500)).items():
-            for record in records:
-                if place.topic == reports:
-                    alert = decode_alert(record.value)
-                    labels = dict(alert.labels)
-                    if alert.state == "firing" and "queue" in labels:
-                        key = f"{labels['instance']} {labels['queue']}"
-                        alerts.setdefault(key, record.timestamp)
-                    continue
-                try:
-                    batch = decode_telemetry(record.value)
-                except CodecError:
-                    continue
-                if isinstance(batch, FrameBatch):
-                    for target, at in zip(
-                        batch.targets.tolist(), batch.times_ms.tolist(), strict=True
-                    ):
-                        frames[f"{names[target]} {at}"] = record.timestamp
-    await consumer.stop()
+    async for record in records_of(settings, "alerts", 1):
+        alert = decode_alert(record.value)
+        labels = dict(alert.labels)
+        if alert.state == "firing" and "queue" in labels:
+            alerts.setdefault(f"{labels['instance']} {labels['queue']}", record.timestamp)
+    async for record in records_of(settings, "telemetry", settings.kafka.partitions):
+        try:
+            batch = decode_telemetry(record.value)
+        except CodecError:
+            continue
+        if isinstance(batch, FrameBatch):
+            for target, at in zip(batch.targets.tolist(), batch.times_ms.tolist(), strict=True):
+                frames[f"{names[target]} {at}"] = record.timestamp
     return frames, alerts
 
 

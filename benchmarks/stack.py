@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import sys
 import tempfile
 import time
@@ -17,22 +16,11 @@ import msgspec
 
 from pipeline.local.children import end_of_log, start_child, stop_child
 from pipeline.local.kafka import LocalKafka
+from pipeline.local.ports import free_ports
 from pipeline.local.topics import ensure_topics
 from pipeline.settings import KafkaSettings, Settings
 
 _READY_S = 120.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nothing listened on a moment ago."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 class Process:

@@ -24,6 +24,7 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from hosts import SERIES, UNITS, Hosts
 from stack import HOST_RULES, Process, Stack, running_stack, shared_folder
+from topic import records_of
 
 from pipeline.codec import (
     decode_alert,
@@ -130,29 +131,13 @@ async def watch(
     return rate, [seconds / (last[1] - first[1]) for seconds in cpu]
 
 
-async def read_all(settings: Settings, name: str, partitions: int) -> list[bytes]:
-    """Every record of a topic up to its present end."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=list(settings.brokers), enable_auto_commit=False)
-    await consumer.start()
-    places = [TopicPartition(settings.topic(name), number) for number in range(partitions)]
-    consumer.assign(places)
-    await consumer.seek_to_beginning(*places)
-    ends = await consumer.end_offsets(places)
-    values: list[bytes] = []
-    while any([await consumer.position(place) < ends[place] for place in places]):
-        for records in (await consumer.getmany(timeout_ms=500)).values():
-            values += [record.value for record in records]
-    await consumer.stop()
-    return values
-
-
 async def verify(settings: Settings, hosts: Hosts, planted: Planted) -> dict[str, int]:
     """Hold what came out against what was planted."""
     firing: Counter[tuple[str, str]] = Counter()
     other: Counter[str] = Counter()
     seen: set[tuple[int, int]] = set()
-    for value in await read_all(settings, "alerts", 1):
-        alert = decode_alert(value)
+    async for record in records_of(settings, "alerts", 1):
+        alert = decode_alert(record.value)
         labels = dict(alert.labels)
         if alert.state != "firing" or (alert.fingerprint, alert.starts_at_ms) in seen:
             continue
@@ -170,8 +155,8 @@ async def verify(settings: Settings, hosts: Hosts, planted: Planted) -> dict[str
     }
     found: set[tuple[int, int]] = set()
     anomalous: set[tuple[int, int]] = set()
-    for value in await read_all(settings, "signals", settings.kafka.partitions):
-        signal = decode_signal(value)
+    async for record in records_of(settings, "signals", settings.kafka.partitions):
+        signal = decode_signal(record.value)
         for scores in (
             map(signal.frame, range(len(signal))) if isinstance(signal, ScoreBatch) else ()
         ):

@@ -248,9 +248,25 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
             problems.append(f"{path}: expected TOML: {error}")
     values = _sections(Settings, document, f"{path}", problems)
     _override(values, environment, problems)
+    if not problems:
+        settings = msgspec.convert(values, Settings, dec_hook=_secret)
+        problems = _combinations(settings)
     if problems:
         raise SettingsError(problems)
-    return msgspec.convert(values, Settings, dec_hook=_secret)
+    return settings
+
+
+def _combinations(settings: Settings) -> list[str]:
+    """What is valid by itself and not together."""
+    clock = settings.clock
+    if clock.speed != 1.0 and clock.origin == 0.0:
+        problem = (
+            f"clock.origin: expected a time with clock.speed {clock.speed:g}, got 0: event time "
+            "would be centuries ahead; `watchkeeper up --speed` sets both, and `watchkeeper "
+            "simulate --speed` logs what the other processes need"
+        )
+        return [problem]
+    return []
 
 
 def _secret(kind: type, value: object) -> Secret:

@@ -6,7 +6,6 @@ import itertools
 import os
 import re
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from pipeline.local.kafka import LocalKafka
 from pipeline.local.kafka_jars import cache_folder, java, kafka_jars
+from pipeline.local.ports import free_ports
 from pipeline.local.problems import MissingError
 from pipeline.local.topics import ensure_topics
 from pipeline.settings import KafkaSettings, Settings
@@ -38,17 +38,6 @@ class FreePorts:
 def ports() -> FreePorts:
     """`ports(3)` is three ports of 127.0.0.1 that nothing listened on a moment ago."""
     return FreePorts()
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in sockets]
-    finally:
-        for probe in sockets:
-            probe.close()
 
 
 @pytest.fixture(scope="session")

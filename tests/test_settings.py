@@ -8,6 +8,7 @@ import pytest
 from pipeline.secret import Secret
 from pipeline.settings import (
     NOT_SETTINGS,
+    ClockSettings,
     KafkaSettings,
     RulesSettings,
     Settings,
@@ -60,7 +61,7 @@ def test_the_environment_overrides_the_file(file):
     [
         ("DATA", "/srv", "", "data", "/srv"),
         ("BROKERS", "a:1, b:2,", "", "brokers", ("a:1", "b:2")),
-        ("CLOCK_SPEED", "60", "clock", "speed", 60.0),
+        ("CLOCK_ORIGIN", "60", "clock", "origin", 60.0),
         ("LOCAL_PROMETHEUS", "false", "local", "prometheus", False),
         ("RULES_PROMETHEUS", "2", "rules", "prometheus", "2"),
         ("RULES_FILES", "a.yml,b.yml", "rules", "files", ("a.yml", "b.yml")),
@@ -164,3 +165,12 @@ def test_everything_listens_on_this_machine_alone_unless_told():
     }
     assert len(listening) >= 6
     assert [name for name, value in listening.items() if not value.startswith("127.0.0.1:")] == []
+
+
+def test_a_faster_clock_needs_to_know_since_when():
+    with pytest.raises(SettingsError) as caught:
+        load_settings(None, {"WATCHKEEPER_CLOCK_SPEED": "60"})
+    (problem,) = caught.value.problems
+    assert problem.startswith("clock.origin: expected a time with clock.speed 60, got 0: ")
+    both = {"WATCHKEEPER_CLOCK_SPEED": "60", "WATCHKEEPER_CLOCK_ORIGIN": "1763928000.5"}
+    assert load_settings(None, both).clock == ClockSettings(60.0, 1763928000.5)

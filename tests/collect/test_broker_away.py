@@ -16,11 +16,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from pipeline.codec import decode_dictionary, decode_telemetry
 from pipeline.collect.fetch import FetchError, fetch
 from pipeline.local.kafka import LocalKafka
+from pipeline.local.ports import free_ports
 from pipeline.local.topics import ensure_topics
 from pipeline.model import FrameBatch, Tick, is_absent, partition_of
 from pipeline.settings import CollectSettings, KafkaSettings, Settings, environment_of
 from tests.collect.conftest import Start
-from tests.conftest import free_ports
 
 pytestmark = [pytest.mark.parts, pytest.mark.timeout(240)]
 

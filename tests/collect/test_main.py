@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 
 from pipeline.collect.fetch import FetchError, fetch
-from tests.conftest import free_ports
+from pipeline.local.ports import free_ports
 
 
 @asynccontextmanager

@@ -16,10 +16,11 @@ from pipeline.collect.collector import Collector, load_config
 from pipeline.collect.fetch import FetchError, fetch
 from pipeline.collect.producer import KafkaProducer, SendError
 from pipeline.ingest.prometheus_text import TextParser
+from pipeline.local.ports import free_ports
 from pipeline.model import FrameBatch, SeriesDictionary, Tick
 from pipeline.settings import CollectSettings, Settings
 from tests.collect.recording import RecordingProducer
-from tests.conftest import ProgramFinder, free_ports
+from tests.conftest import ProgramFinder
 
 pytestmark = pytest.mark.parts
 

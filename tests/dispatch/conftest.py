@@ -19,8 +19,8 @@ import pytest
 from aiohttp import web
 
 from pipeline.dispatch.main import run
+from pipeline.local.ports import free_ports
 from pipeline.settings import DispatchSettings, KafkaSettings, RulesSettings, Settings
-from tests.conftest import free_ports
 
 Body = dict[str, Any]  # Any: JSON
 

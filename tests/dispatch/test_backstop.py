@@ -16,9 +16,10 @@ from aiohttp import web
 from aiokafka import AIOKafkaProducer
 
 from pipeline.codec import alert_key, encode_alert, encode_mark
+from pipeline.local.ports import free_ports
 from pipeline.model import Alert, Evaluated, labels_from
 from pipeline.settings import Settings
-from tests.conftest import ProgramFinder, free_ports
+from tests.conftest import ProgramFinder
 from tests.dispatch.conftest import Process, Receiver, StartProcess, configuration
 
 pytestmark = pytest.mark.parts

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import aiohttp
 import pytest
 
-from tests.conftest import ProgramFinder, free_ports
+from pipeline.local.ports import free_ports
+from tests.conftest import ProgramFinder
 from tests.dispatch.conftest import Body, Receiver, StartProcess, configuration, posted
 
 pytestmark = pytest.mark.parts

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,15 +20,10 @@ from urllib.request import Request, urlopen
 import msgspec
 import psutil
 
-from pipeline.brokers import connection_of
 from pipeline.local.children import end_of_log
+from pipeline.local.kernels import compile_group
+from pipeline.local.ports import free_ports, free_ports_in_a_row
 from pipeline.local.snapshot import read_samples, total
-from pipeline.rules.files import load_rules, rule_files
-from pipeline.settings import Settings
-from pipeline.stream.delivery import KafkaDelivery
-from pipeline.stream.dictionaries import Dictionaries
-from pipeline.stream.main import build_worker
-from pipeline.stream.restore import KafkaReplay
 from tests.endtoend.webhook import Labels, Post, Status, WebhookReceiver
 
 REPOSITORY = Path(__file__).parents[2]
@@ -94,8 +88,8 @@ class Stack:
         self._logs = folder / "data" / "logs"
         config = folder / "alertmanager.yml"
         config.write_text(RECEIVERS.format(url=receiver.url))
-        first = ports_in_a_row(nodes + 1)
-        kafka, controller, prometheus, *own = _free_ports(3 + len(_LOCAL_PARTS))
+        first = free_ports_in_a_row(nodes + 1)
+        kafka, controller, prometheus, *own = free_ports(3 + len(_LOCAL_PARTS))
         listen = {
             f"WATCHKEEPER_{part}_LISTEN": f"127.0.0.1:{port}"
             for part, port in zip(_LOCAL_PARTS, own, strict=True)
@@ -218,7 +212,7 @@ class Stack:
     @contextmanager
     def second_worker(self, folder: Path) -> Iterator[str]:
         """Another worker beside the stack's while the block runs; its address."""
-        address = f"127.0.0.1:{_free_ports(1)[0]}"
+        address = f"127.0.0.1:{free_ports(1)[0]}"
         clock = msgspec.json.decode((self._logs.parent / "clock.json").read_bytes())
         environment = {
             **self.environment,
@@ -237,24 +231,6 @@ class Stack:
             worker.wait(_STOP_WITHIN)
 
 
-def compile_worker() -> None:
-    """Put the worker's machine code into numba's cache, as after the first start on a machine.
-
-    A cold start takes it half a minute, which at speed 60 is half an hour of records behind.
-    """
-    settings = Settings()
-    groups, _ = load_rules(rule_files(settings.rules.files, ROOT), settings.rules.prometheus)
-    nowhere = connection_of(settings)
-    build_worker(
-        settings,
-        groups,
-        Dictionaries(nowhere, ""),
-        KafkaDelivery(nowhere, ""),
-        KafkaReplay(nowhere, "", 0.0),
-    )
-
-
-ROOT = Path(__file__).parents[2]
 _PROGRAM = (sys.executable, "-m", "pipeline")
 
 
@@ -263,7 +239,7 @@ def running_stack(
     folder: Path, *, speed: float, nodes: int, more: Mapping[str, str]
 ) -> Iterator[Stack]:
     """A stack that watches its targets; `more` are settings by their variables."""
-    compile_worker()
+    compile_group("worker")  # cold, that is half an hour of records behind at speed 60
     with closing(WebhookReceiver()) as receiver:
         stack = Stack(folder, speed, nodes, receiver, dict(more))
         try:
@@ -298,34 +274,6 @@ def _answered(look: Callable[[], Found]) -> Found | None:
         return look()
     except (URLError, HTTPException, ConnectionError, TimeoutError):
         return None
-
-
-def ports_in_a_row(count: int) -> int:
-    """The first of `count` ports in a row that are free now."""
-    for first in range(21_000, 29_000, count):
-        probes = [socket.socket() for _ in range(count)]
-        try:
-            for offset, probe in enumerate(probes):
-                probe.bind(("127.0.0.1", first + offset))
-        except OSError:
-            continue
-        else:
-            return first
-        finally:
-            for probe in probes:
-                probe.close()
-    raise AssertionError(f"no {count} free ports in a row")
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 def _decoded(url: str, answer: type[Found]) -> Found:

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import xxhash
 
+from pipeline.local.ports import free_ports
 from pipeline.promql.plan import Version
 from pipeline.rules import grid
 from pipeline.rules.files import load_rules
 from pipeline.rules.grid import Grid, group_hash
 from pipeline.rules.rule import RuleGroup
-from tests.conftest import free_ports
 
 
 def group(interval_ms: int = 0, file: str = "a.yml") -> RuleGroup:
