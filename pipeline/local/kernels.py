@@ -56,27 +56,16 @@ def compile_group(name: str) -> None:
 
 
 def _compile_worker() -> None:
-    from pipeline.brokers import connection_of
     from pipeline.rules.files import load_rules
     from pipeline.rules.paths import rule_files
     from pipeline.settings import Settings
-    from pipeline.stream.delivery import KafkaDelivery
-    from pipeline.stream.dictionaries import Dictionaries
-    from pipeline.stream.main import build_worker
-    from pipeline.stream.restore import KafkaReplay
+    from pipeline.stream.main import compile_worker
 
     settings = Settings()
     groups, _ = load_rules(
         rule_files(settings.rules.files, PACKAGE.parent), settings.rules.prometheus
     )
-    nowhere = connection_of(settings)  # nothing is connected: building a worker compiles
-    build_worker(
-        settings,
-        groups,
-        Dictionaries(nowhere, ""),
-        KafkaDelivery(nowhere, ""),
-        KafkaReplay(nowhere, "", 0.0),
-    )
+    compile_worker(settings, groups)
 
 
 def _compile_collector() -> None:

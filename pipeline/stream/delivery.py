@@ -16,7 +16,6 @@ from aiokafka import AIOKafkaProducer
 from pipeline.brokers import Connection
 from pipeline.stream.underway import Effects
 
-
 _BATCH_BYTES = 1024 * 1024
 """Of one partition while the batch before is on its way; what is beyond it holds the worker up."""
 

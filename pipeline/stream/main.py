@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import faust
@@ -33,9 +33,12 @@ from pipeline.stream.forward import Forwarding
 from pipeline.stream.group_offsets import GroupOffsets
 from pipeline.stream.observe import Observer
 from pipeline.stream.partition import Partition, PartitionSettings
-from pipeline.stream.restore import KafkaReplay
+from pipeline.stream.past import KafkaPast
+from pipeline.stream.restoring import Restoring
 from pipeline.stream.scoring import Scoring
 from pipeline.stream.silent_input import SilentInput
+from pipeline.stream.snapshots import SnapshotStore
+from pipeline.stream.snapshotting import Snapshotting
 from pipeline.stream.verdicts import RuleSet, Verdicts, select_rules
 from pipeline.stream.worker import Worker
 
@@ -66,8 +69,12 @@ async def _serve(settings: Settings, groups: Sequence[RuleGroup]) -> int:
     prefix = settings.kafka.topic_prefix
     dictionaries = Dictionaries(connection, settings.topic("series"))
     delivery = KafkaDelivery(connection, prefix)
-    replay = KafkaReplay(connection, prefix, settings.worker.replay / settings.clock.speed)
-    worker = build_worker(settings, groups, dictionaries, delivery, replay)
+    past = KafkaPast(connection, prefix, settings.worker.replay / settings.clock.speed)
+    store = SnapshotStore(settings.worker.snapshots or f"{settings.data}/snapshots", prefix)
+    restoring = Restoring(past, dictionaries.find, store.load)
+    snapshotting = Snapshotting(store.save, settings.worker.snapshot_interval)
+    compile_worker(settings, groups)
+    worker = build_worker(settings, groups, dictionaries, delivery, restoring, snapshotting)
     holds = {rule.name: rule.for_ms / 1000 for group in groups for rule in _alerting(group)}
     server = await _listen(settings, worker, holds)
     app = build_app(settings, connection, _member(settings, server.port), worker)
@@ -78,7 +85,10 @@ async def _serve(settings: Settings, groups: Sequence[RuleGroup]) -> int:
         await dictionaries.start()
         await delivery.start()
         await offsets.start()
-        return await _run_app(app, worker, observer)
+        code = await _run_app(app, worker, observer)
+        if code == EXIT_OK:
+            await worker.last_snapshots()
+        return code
     finally:
         await offsets.stop()
         await delivery.stop()
@@ -90,16 +100,13 @@ def _topics(settings: Settings) -> list[str]:
     return [settings.topic(name) for name in ("telemetry", "signals", "series", "alerts")]
 
 
-def build_worker(
-    settings: Settings,
-    groups: Sequence[RuleGroup],
-    dictionaries: Dictionaries,
-    delivery: KafkaDelivery,
-    replay: KafkaReplay,
-) -> Worker:
-    """The worker of these settings and rules, over the given ways in and out."""
-    count = settings.kafka.partitions
-    resend_ms = int(settings.worker.resend_interval * 1000)
+def compile_worker(settings: Settings, groups: Sequence[RuleGroup]) -> None:
+    """Compile what a worker of these settings and rules runs."""
+    compile_kernels(_partitions(settings, groups)(0), select_rules(groups, "local", settings))
+
+
+def _partitions(settings: Settings, groups: Sequence[RuleGroup]) -> Callable[[int], Partition]:
+    """What makes a partition that has seen nothing."""
     local = select_rules(groups, "local", settings)
     owned = owned_rules(groups, settings)
     plans: dict[int, Sequence[Plan]] = {owner: rules.plans for owner, rules in owned.items()}
@@ -108,20 +115,46 @@ def build_worker(
     shared = PartitionSettings(
         worker=settings.worker.name or socket.gethostname(),
         publish_above=settings.detect.publish_above,
-        resend_ms=resend_ms,
+        resend_ms=_resend_ms(settings),
         tick_timeout_ms=int(settings.worker.tick_timeout * 1000),
     )
 
-    def new_partition(number: int) -> Partition:
+    def new(number: int) -> Partition:
         verdicts = Verdicts(local, settings)
         return Partition(number, Scoring(detector, exclude), verdicts, Forwarding(plans), shared)
 
-    def new_fleetwide(number: int) -> Fleetwide | None:
-        rules = owned.get(number)
-        return None if rules is None else Fleetwide(Verdicts(rules, settings), count, resend_ms)
+    return new
 
-    compile_kernels(new_partition(0), local)
-    return Worker(new_partition, new_fleetwide, count, delivery, dictionaries.find, replay)
+
+def build_worker(
+    settings: Settings,
+    groups: Sequence[RuleGroup],
+    dictionaries: Dictionaries,
+    delivery: KafkaDelivery,
+    restoring: Restoring,
+    snapshotting: Snapshotting,
+) -> Worker:
+    """The worker of these settings and rules, over the given ways in and out."""
+    count = settings.kafka.partitions
+    owned = owned_rules(groups, settings)
+
+    def new_fleetwide(number: int) -> Fleetwide:
+        return Fleetwide(Verdicts(owned[number], settings), count, _resend_ms(settings))
+
+    return Worker(
+        _partitions(settings, groups),
+        new_fleetwide,
+        owned.keys(),
+        count,
+        delivery,
+        dictionaries.find,
+        restoring,
+        snapshotting,
+    )
+
+
+def _resend_ms(settings: Settings) -> int:
+    return int(settings.worker.resend_interval * 1000)
 
 
 def owned_rules(groups: Sequence[RuleGroup], settings: Settings) -> dict[int, RuleSet]:
@@ -136,7 +169,7 @@ def owned_rules(groups: Sequence[RuleGroup], settings: Settings) -> dict[int, Ru
 def _silent_input(settings: Settings, groups: Sequence[RuleGroup]) -> SilentInput:
     rules = settings.rules
     expander = Expander(rules.external_labels, rules.external_url, rules.prometheus)
-    resend_ms = int(settings.worker.resend_interval * 1000)
+    resend_ms = _resend_ms(settings)
     return SilentInput(groups, expander, resend_ms, int(settings.worker.firing_valid_for * 1000))
 
 

@@ -6,64 +6,77 @@ This file has the worker's one broad `except`: a record that can't be processed 
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from typing import Protocol
 
 from aiokafka.errors import KafkaError
 
 from pipeline.codec import CodecError, decode_signal, decode_telemetry, encode_frames
-from pipeline.model import Alert, Evaluated, FrameBatch, SeriesDictionary, Tick
+from pipeline.model import Alert, Evaluated, FrameBatch, Tick
 from pipeline.selfmetrics import fields
 from pipeline.stream import metrics
 from pipeline.stream.delivery import Deliver, Record
 from pipeline.stream.fleetwide import Fleetwide
 from pipeline.stream.partition import Partition
+from pipeline.stream.restoring import FindDictionary, Restored, StateT
+from pipeline.stream.snapshotting import Snapshotting
 from pipeline.stream.step import Step
 from pipeline.stream.underway import Effects
 from pipeline.stream.verdicts import Verdicts
 
 log = logging.getLogger(__name__)
 
-
-class FindDictionary(Protocol):
-    """The dictionary of an id, from the topic `series`; None if it isn't there."""
-
-    async def __call__(self, dictionary_id: int) -> SeriesDictionary | None: ...
+Handle = Callable[[int, bytes], Awaitable[list[Record]]]
+"""Partition and value of a record; what is to be sent for it."""
 
 
 class Restore(Protocol):
-    """Call `replay` with the recent records of a partition before `offset`, oldest first."""
+    """The state with which a partition goes on; see `pipeline.stream.restoring`."""
 
     async def __call__(
-        self, topic: str, partition: int, offset: int, replay: Callable[[bytes], Awaitable[None]]
-    ) -> int: ...
+        self,
+        topic: str,
+        number: int,
+        offset: int,
+        new: Callable[[], StateT],
+        step: Callable[[StateT, bytes], Awaitable[list[Alert]]],
+    ) -> Restored[StateT]: ...
 
 
 class Worker:
-    """The partitions that this process owns, and what happens to each of their records."""
+    """The partitions that this process owns, and what happens to each of their records.
+
+    `owners` are the partitions of `signals` that own global rules; of the others nothing is kept.
+    """
 
     def __init__(
         self,
         new_partition: Callable[[int], Partition],
-        new_fleetwide: Callable[[int], Fleetwide | None],
+        new_fleetwide: Callable[[int], Fleetwide],
+        owners: Collection[int],
         partitions: int,
         deliver: Deliver,
         find: FindDictionary,
         restore: Restore,
+        snapshotting: Snapshotting,
     ) -> None:
         self._new_partition = new_partition
         self._new_fleetwide = new_fleetwide
+        self._owners = owners
         self._count = partitions
         self._deliver = deliver
         self._find = find
         self._restore = restore
+        self._snapshotting = snapshotting
         self.partitions: dict[int, Partition] = {}
         self.fleetwide: dict[int, Fleetwide] = {}
         self._processed: dict[tuple[str, int], int] = {}
+        self._outstanding: set[Effects] = set()
         self.fault: Exception | None = None
         """Why no record can be processed any more: whoever runs the worker has to end it."""
 
@@ -76,6 +89,7 @@ class Worker:
             del owned[number]
         for key in [k for k in self._processed if k[0] == topic and k[1] not in partitions]:
             del self._processed[key]
+            self._snapshotting.forget(*key)
         metrics.ASSIGNED.labels(topic).set(len(partitions))
         log.info(fields(event="assigned", topic=topic, partitions=sorted(partitions)))
 
@@ -113,43 +127,59 @@ class Worker:
         """One record of `signals`; scores are for others and pass by."""
         return await self._guarded("signals", number, offset, value, self._signal)
 
+    async def last_snapshots(self) -> None:
+        """Save all states as they are, so that the next owner needn't read anything again."""
+        await self._snapshotting.finish()
+        for place, offset in self._processed.items():
+            self._take_snapshot(*place, offset)
+        await self._snapshotting.finish()
+
     async def _guarded(
-        self,
-        topic: str,
-        number: int,
-        offset: int,
-        value: bytes,
-        handle: Callable[[int, int, bytes], Awaitable[list[Record]]],
+        self, topic: str, number: int, offset: int, value: bytes, handle: Handle
     ) -> Effects | None:
-        if offset < self._processed.get((topic, number), 0):
-            metrics.REPEATED.labels(topic).inc()
-            return None
         try:
-            records = await self._handled(topic, number, offset, value, handle)
+            records = await self._restored(topic, number, offset)
+            repeated = offset < self._processed.get((topic, number), 0)
+            if repeated:
+                metrics.REPEATED.labels(topic).inc()
+            else:
+                records += await self._handled(topic, number, offset, value, handle)
             effects = await self._deliver(records)
         except KafkaError as error:
             self.fault = error
             raise
-        self._processed[topic, number] = offset + 1
+        if not repeated:
+            self._processed[topic, number] = offset + 1
         if effects is not None:
-            effects.add_done_callback(self._note_fault)
+            self._outstanding.add(effects)
+            effects.add_done_callback(self._done)
+        if self._snapshotting.is_due(topic, number):
+            self._take_snapshot(topic, number, self._processed[topic, number])
         return effects
 
-    def _note_fault(self, effects: Effects) -> None:
+    def _take_snapshot(self, topic: str, number: int, offset: int) -> None:
+        """A copy now, written once everything that it includes has been told.
+
+        It may be ahead of the committed offset: what lies between is never stepped again.
+        """
+        states: Mapping[int, Partition | Fleetwide] = (
+            self.partitions if topic == "telemetry" else self.fleetwide
+        )
+        if number in states:
+            told = asyncio.gather(*self._outstanding)
+            self._snapshotting.take(topic, number, offset, states[number], told)
+
+    def _done(self, effects: Effects) -> None:
+        self._outstanding.discard(effects)
         if not effects.cancelled() and isinstance(error := effects.exception(), Exception):
             self.fault = error
 
     async def _handled(
-        self,
-        topic: str,
-        number: int,
-        offset: int,
-        value: bytes,
-        handle: Callable[[int, int, bytes], Awaitable[list[Record]]],
+        self, topic: str, number: int, offset: int, value: bytes, handle: Handle
     ) -> list[Record]:
         """What `handle` gives; if the record is at fault, its rejection."""
         try:
-            return await handle(number, offset, value)
+            return await handle(number, value)
         except CodecError as error:
             return [self._reject(topic, number, value, error.reason, str(error))]
         except KafkaError:
@@ -158,11 +188,9 @@ class Worker:
             log.exception(fields(event="failed", topic=topic, partition=number, offset=offset))
             return [self._reject(topic, number, value, "failed", repr(error))]
 
-    async def _telemetry(self, number: int, offset: int, value: bytes) -> list[Record]:
+    async def _telemetry(self, number: int, value: bytes) -> list[Record]:
         record = decode_telemetry(value)
-        partition = self.partitions.get(number)
-        if partition is None:
-            partition = await self._restored(number, offset)
+        partition = self.partitions[number]
         started = time.perf_counter()
         step = await self._step(partition, record)
         metrics.STEP_SECONDS.observe(time.perf_counter() - started)
@@ -194,16 +222,10 @@ class Worker:
             gc.freeze()
         return step
 
-    async def _signal(self, number: int, offset: int, value: bytes) -> list[Record]:
+    async def _signal(self, number: int, value: bytes) -> list[Record]:
         fleetwide = self.fleetwide.get(number)
         if fleetwide is None:
-            fleetwide = self._new_fleetwide(number)
-            if fleetwide is None:
-                return []
-            started = time.perf_counter()
-            replayed = await self._replay_signals(fleetwide, number, offset)
-            self.fleetwide[number] = fleetwide
-            self._log_restored("signals", number, replayed, started)
+            return []  # no global rule is owned here
         return (await self._signal_step(fleetwide, value)).records(number, self._count)
 
     async def _signal_step(self, fleetwide: Fleetwide, value: bytes) -> Step:
@@ -220,49 +242,37 @@ class Worker:
             fleetwide.frames(signal)
         return Step()
 
-    async def _restored(self, number: int, offset: int) -> Partition:
-        """A new partition that has seen the recent records before `offset`.
-
-        What the replay would send is not sent: firing alerts are sent again, as a whole, at the
-        next tick after it.
-        """
-        started = time.perf_counter()
-        partition = self._new_partition(number)
-
-        async def replay(value: bytes) -> None:
-            try:
-                await self._step(partition, decode_telemetry(value))
-            except CodecError:
-                return  # it was rejected when it was first read
-
-        replayed = await self._restore("telemetry", number, offset, replay)
-        partition.resend_now()
-        self.partitions[number] = partition
-        self._log_restored("telemetry", number, replayed, started)
-        return partition
-
-    async def _replay_signals(self, fleetwide: Fleetwide, number: int, offset: int) -> int:
-        async def replay(value: bytes) -> None:
-            try:
-                await self._signal_step(fleetwide, value)
-            except CodecError:
-                return  # it was rejected when it was first read
-
-        replayed = await self._restore("signals", number, offset, replay)
-        fleetwide.resend_now()
-        return replayed
-
-    def _log_restored(self, topic: str, number: int, replayed: int, started: float) -> None:
-        seconds = time.perf_counter() - started
-        log.info(
-            fields(
-                event="restored",
-                topic=topic,
-                partition=number,
-                records=replayed,
-                seconds=f"{seconds:.3f}",
+    async def _restored(self, topic: str, number: int, offset: int) -> list[Record]:
+        """Get a partition's state before its first record; the alerts that are told again."""
+        if (topic, number) in self._processed:
+            return []
+        if topic == "telemetry":
+            local = await self._restore(
+                topic, number, offset, lambda: self._new_partition(number), self._replay
             )
-        )
+            self.partitions[number] = local.state
+            told, self._processed[topic, number] = local.alerts, local.offset
+        elif number in self._owners:
+            fleetwide = await self._restore(
+                topic, number, offset, lambda: self._new_fleetwide(number), self._replay_signal
+            )
+            self.fleetwide[number] = fleetwide.state
+            told, self._processed[topic, number] = fleetwide.alerts, fleetwide.offset
+        else:
+            told = []
+        return Step(alerts=told).records(number, self._count)
+
+    async def _replay(self, partition: Partition, value: bytes) -> list[Alert]:
+        try:
+            return (await self._step(partition, decode_telemetry(value))).alerts
+        except CodecError:
+            return []  # it was rejected when it was first read
+
+    async def _replay_signal(self, fleetwide: Fleetwide, value: bytes) -> list[Alert]:
+        try:
+            return (await self._signal_step(fleetwide, value)).alerts
+        except CodecError:
+            return []  # it was rejected when it was first read
 
     def _reject(self, topic: str, number: int, value: bytes, reason: str, detail: str) -> Record:
         metrics.REJECTED.labels(topic, reason).inc()

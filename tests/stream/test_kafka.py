@@ -12,7 +12,7 @@ from pipeline.codec import dictionary_key, encode_dictionary
 from pipeline.settings import Settings
 from pipeline.stream.delivery import KafkaDelivery, Record
 from pipeline.stream.dictionaries import Dictionaries
-from pipeline.stream.restore import KafkaReplay
+from pipeline.stream.past import KafkaPast
 
 pytestmark = pytest.mark.parts
 
@@ -46,18 +46,16 @@ async def test_a_dictionary_is_found_whether_it_came_before_or_after_the_start(k
             assert await known.find(dictionary("b").id) == dictionary("b")
 
 
-async def test_a_replay_gives_what_lies_before_the_offset_oldest_first(kafka_settings):
+async def test_the_past_of_a_partition_is_read_oldest_first(kafka_settings):
     connection, prefix = connection_of(kafka_settings), kafka_settings.kafka.topic_prefix
-    seen: list[bytes] = []
-
-    async def note(value: bytes) -> None:
-        seen.append(value)
-
     async with started(delivery(kafka_settings)) as deliver:
         await (await deliver([Record("telemetry", 2, b"%d" % i) for i in range(5)]))
-    assert await KafkaReplay(connection, prefix, 600.0)("telemetry", 2, 3, note) == 3
-    assert seen == [b"0", b"1", b"2"]
-    assert await KafkaReplay(connection, prefix, 600.0)("telemetry", 2, 0, note) == 0
+    async with KafkaPast(connection, prefix, 600.0)("telemetry", 2) as past:
+        assert past.end == 5
+        assert await past.some_time_before(3) == 0
+        assert [value async for value in past.records(0, 3)] == [b"0", b"1", b"2"]
+        assert [value async for value in past.records(4, 5)] == [b"4"]
+        assert [value async for value in past.records(3, 3)] == []
 
 
 async def test_records_are_delivered_in_order_with_key_and_headers(kafka_settings):
