@@ -41,8 +41,6 @@ from pipeline.settings import Settings, SettingsError
 log = logging.getLogger(__name__)
 
 EXIT_SETTINGS, EXIT_MISSING = 3, 4
-THREAD_TURN = 0.0005
-"""Seconds until the thread that commits gets its turn; Python's own 5 ms delay notifications."""
 
 BUILT_IN = """\
 route:
@@ -51,12 +49,17 @@ route:
   group_wait: 0s
   group_interval: 5s
   repeat_interval: 4h
+  routes:
+    - matchers: ['alertname = WatchkeeperHeartbeat']
+      receiver: nobody
 receivers:
   - name: local
     webhook_configs:
       - url: {url}
+  - name: nobody
 """
-"""The configuration when no file is set: everything goes to this machine's local receiver."""
+"""The configuration when no file is set: everything goes to this machine's local receiver. The
+heartbeat, which always fires, is for a dead-man switch, and here is none."""
 
 
 def run(settings: Settings) -> int:
@@ -69,7 +72,6 @@ def run(settings: Settings) -> int:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return EXIT_SETTINGS
-    sys.setswitchinterval(THREAD_TURN)
     try:
         asyncio.run(_run(settings, config))
     except (ListenError, StoreError) as error:
@@ -100,10 +102,10 @@ def read_config(settings: Settings) -> Config:
 def _to_ourselves(built_in: Config, settings: Settings) -> Config:
     """The local receiver is a listener of ours and may want our login."""
     replace = msgspec.structs.replace
-    (receiver,) = built_in.receivers
-    (webhook,) = receiver.webhooks
+    local, nobody = built_in.receivers
+    (webhook,) = local.webhooks
     webhook = replace(webhook, http=own_http(settings.web))
-    return replace(built_in, receivers=(replace(receiver, webhooks=(webhook,)),))
+    return replace(built_in, receivers=(replace(local, webhooks=(webhook,)), nobody))
 
 
 async def _run(settings: Settings, config: Config) -> None:

@@ -127,6 +127,22 @@ class TestWorker:
         after = report(T + 50_001, source="worker")
         assert alone.hear(after, T + 51_000).reason == "worker"
 
+    def test_start_counts_while_the_backstop_sees_it_too(
+        self, alone: Court, report: ReportMaker
+    ) -> None:
+        alone.hear(report(T, source="backstop"))
+        earlier = report(T - 50_000, source="worker")
+        assert alone.hear(earlier, T + 5).reason == "worker"
+
+    def test_end_of_before_is_overruled_though_the_worker_is_there_again(
+        self, court: Court, report: ReportMaker
+    ) -> None:
+        """It catches up: its newest mark is fresh, its word is of before."""
+        court.hear(report(T - 50_000, source="worker"))
+        court.hear(report(T - 10_000, source="backstop"))
+        before = report(T - 10_001, source="worker", ends_in_ms=0)
+        assert court.hear(before, T) == Ruling("overruled")
+
     def test_lagging_start_near_the_backstops_end_is_overruled(
         self, alone: Court, report: ReportMaker
     ) -> None:
