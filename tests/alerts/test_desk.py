@@ -301,14 +301,16 @@ def watch_the_night(episodes: list[Span], gone: list[Span], down: list[Span]) ->
         (when, 0, event, what, since) for when, event, what, since in worker_says(episodes, gone)
     ]
     events += [(end, -1, end, "killed", 0.0) for _, end in down]
+    events += [(begin, -1, begin, "last", 0.0) for begin, _ in down]
     waiting = []
     for when, order, event, what, since in sorted(events):
-        if inside(when, down):
+        now = START + when
+        if what == "last":
+            watch.until(now)
+        elif inside(when, down):
             if order == 0:
                 waiting.append((event, what, since))
-            continue
-        now = START + when
-        if what == "killed":
+        elif what == "killed":
             watch.killed(now)
             for held in waiting:
                 _tell(watch, now, *held)
@@ -330,9 +332,11 @@ def _tell(watch: Watch, now: float, event: float, what: str, since: float) -> No
     watch.hear(now, word(source, said, START + since, ended=ended))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
-    episodes=spans(4, lasting=(100, 900), apart=(150, 600)),
+    # Apart by more than a mark's lifetime, a restart's patience and two of Prometheus' repetitions:
+    # an end that only Prometheus knows, and says while nobody hears it, is told so late.
+    episodes=spans(4, lasting=(100, 900), apart=(330, 600)),
     gone=spans(3, lasting=(5, 900), apart=(30, 600)),
     down=spans(5, lasting=(1, 45), apart=(100, 900)),
 )
