@@ -47,9 +47,12 @@ def test_taken_port_is_named(tmp_path: Path) -> None:
 
 def test_without_a_file_everything_goes_to_the_local_receiver() -> None:
     config = read_config(Settings(dispatch=DispatchSettings(local_receiver="http://h:1/notify")))
-    (receiver,) = config.receivers
-    assert receiver.webhooks[0].url.value == "http://h:1/notify"
+    local, nobody = config.receivers
+    assert local.webhooks[0].url.value == "http://h:1/notify"
     assert config.route.group_wait_ms == 0
+    (heartbeat,) = config.route.routes
+    assert (config.route.receiver, heartbeat.receiver) == (local.name, nobody.name)
+    assert nobody.webhooks == ()
 
 
 def test_file_that_is_not_there_is_named() -> None:

@@ -28,7 +28,7 @@ def test_nothing_wrong_is_said_with_what_was_looked_at(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ):
     assert run(settings, as_json=False) == 0
-    assert capsys.readouterr().out == ("No problems in 1 rules in 1 files, 1 receivers, targets.\n")
+    assert capsys.readouterr().out == ("No problems in 1 rules in 1 files, 2 receivers, targets.\n")
 
 
 def test_problems_of_every_part_are_in_one_report(settings: Settings, tmp_path: Path):

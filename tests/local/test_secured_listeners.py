@@ -135,7 +135,7 @@ async def test_our_own_processes_are_let_in_and_others_are_not(
 
 
 def test_the_built_in_receiver_gets_our_login(web_settings: WebSettings):
-    [receiver] = read_config(Settings(web=web_settings)).receivers
+    receiver, _ = read_config(Settings(web=web_settings)).receivers
     [webhook] = receiver.webhooks
     assert webhook.http.basic_auth is not None
     assert webhook.http.basic_auth.password_file == web_settings.password_file
