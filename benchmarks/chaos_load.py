@@ -21,7 +21,7 @@ from typing import NamedTuple
 TARGETS, SERIES, QUEUES = 100, 500, 20
 JOB, TURN, QUEUE = "chaos", "chaos_turn", "chaos_queue_depth"
 USUAL, OVER, LIMIT = 10, 5000, 1000
-BREACH_EVERY_S, BREACH_S = 1.0, 45.0
+BREACH_EVERY_S, BREACH_S = 2.0, 45.0
 _BODIES = 20
 _TYPE = "text/plain; version=0.0.4"
 
