@@ -170,14 +170,13 @@ class FeedClient:
             keywords = login_of(watched.http).keywords(headers)
         except (SecretError, TlsError) as error:
             raise FeedError("token", str(error)) from error
-        silence = None if self._feed.quiet else SILENCE_TIMEOUT
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 return await self._session.ws_connect(
                     watched.url,
                     **keywords,
                     heartbeat=HEARTBEAT,
-                    timeout=aiohttp.ClientWSTimeout(ws_receive=silence, ws_close=2.0),
+                    timeout=aiohttp.ClientWSTimeout(ws_close=2.0),
                     max_msg_size=MAX_MESSAGE_BYTES,
                 )
         except TimeoutError:
@@ -196,9 +195,11 @@ class FeedClient:
 
     async def _listen(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         """Read until it can't go on."""
+        silence = None if self._feed.quiet else SILENCE_TIMEOUT
         while True:
             try:
-                message = await socket.receive()
+                async with asyncio.timeout(silence):  # aiohttp's own would begin anew at each pong
+                    message = await socket.receive()
             except TimeoutError:
                 raise FeedError("silent", f"no message within {SILENCE_TIMEOUT:g} s") from None
             if message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):

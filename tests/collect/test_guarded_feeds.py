@@ -67,7 +67,12 @@ websocket_configs:
     static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
 """)
     collect = CollectSettings(host=False, feeds_config=str(config), batch_ms=1)
-    settings = Settings(kafka=KafkaSettings(partitions=1), collect=collect, clock=clock)
+    settings = Settings(
+        data=str(folder / "data"),
+        kafka=KafkaSettings(partitions=1),
+        collect=collect,
+        clock=clock,
+    )
     async with aiohttp.ClientSession() as session:
         collector = Collector(settings, load_config(settings), producer, session)
         task = asyncio.create_task(collector.run())
