@@ -59,7 +59,7 @@ route:
   receiver: bench
   group_by: ['...']
   group_wait: 0s
-  group_interval: 1s
+  group_interval: 10s
   repeat_interval: 24h
 receivers:
   - name: bench

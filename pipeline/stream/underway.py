@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from aiokafka.errors import KafkaError
@@ -35,12 +34,7 @@ class UnderWay(Generic[RecordT]):
         self._task = asyncio.create_task(self._follow(), name="effects under way")
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         assert self._task is not None, "it was entered"
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
