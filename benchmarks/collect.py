@@ -104,7 +104,7 @@ async def measure(
         )
         collect = CollectSettings(host=False, scrape_config=str(config))
         kafka, brokers = settings.kafka, settings.brokers
-        here = Settings(collect=collect, kafka=kafka, brokers=brokers)
+        here = Settings(data=str(folder), collect=collect, kafka=kafka, brokers=brokers)
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector) as session:
             collector = Collector(here, load_config(here), producer, session)

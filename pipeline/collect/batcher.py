@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -41,6 +42,8 @@ MIN_TICK_WALL = 0.05
 MAX_HOLD_MS = 2000
 """A tick waits this long, in event time, for a scrape under way, but no longer: a target that
 hangs must not stop the clock for the others of its partition."""
+DISK_PAUSE = 1.0
+"""Seconds after a write to disk failed in which none is tried: each would cost an encoding."""
 PATIENCE = 1.0
 """When Kafka hasn't taken a record for so many seconds, its lane goes to disk."""
 
@@ -75,7 +78,8 @@ class Batcher:
         self._unsent = UnsentDictionaries()
         self._away = False
         """Whether the last record wasn't taken."""
-        self._disk_works = True
+        self._disk_failed_at: float | None = None
+        """On the monotonic clock, if the last write did."""
         folder = Path(collect.buffer_folder or Path(settings.data) / "buffer")
         self._spool = Spool(folder, len(self._lanes), collect.disk_buffer_bytes)
         for lane in self._lanes:
@@ -128,6 +132,7 @@ class Batcher:
                     tasks.create_task(self._drain(lane))
                 tasks.create_task(self._tick())
         finally:
+            self._disk_failed_at = None  # the last chance
             for lane in self._lanes:
                 if lane.under_way or lane.bytes:
                     self._spill(lane)
@@ -322,16 +327,20 @@ class Batcher:
 
     def _write_frames(self, lane: Lane, batch: Batch, needed: Needed) -> Position | None:
         """Put frames on disk; where they end, None if the disk doesn't take them."""
+        if not self._disk_works(lane):
+            return None
         try:
             position = self._spool.append_frames(lane.partition, batch, needed)
         except OSError as error:
             self._disk_failed(lane, error)
             return None
-        self._disk_works = True
+        self._disk_failed_at = None
         self._count_lost()
         return position
 
     def _write_tick(self, lane: Lane, tick: Tick) -> bool:
+        if not self._disk_works(lane):
+            return False
         try:
             self._spool.append_tick(lane.partition, tick)
         except OSError as error:
@@ -340,12 +349,20 @@ class Batcher:
         self._count_lost()
         return True
 
+    def _disk_works(self, lane: Lane) -> bool:
+        """Whether the disk is worth a try; if not, the lane waits in memory."""
+        failed_at = self._disk_failed_at
+        if failed_at is None or time.monotonic() >= failed_at + DISK_PAUSE:
+            return True
+        lane.to_disk = False
+        return False
+
     def _disk_failed(self, lane: Lane, error: OSError) -> None:
         lane.to_disk = False
         metrics.BUFFER_FAILURES.labels("write").inc()
-        if self._disk_works:
-            self._disk_works = False
+        if self._disk_failed_at is None:
             log.error("the disk buffer can't be written, frames wait in memory: %s", error)
+        self._disk_failed_at = time.monotonic()
 
     def _drop_oldest(self, lane: Lane) -> None:
         dropped = lane.drop_oldest()

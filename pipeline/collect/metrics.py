@@ -12,6 +12,11 @@ REJECTED = Counter(
     "Inputs and samples that could not be taken, by reason.",
     ["reason"],
 )
+OVER_LIMIT = Counter(
+    "watchkeeper_collect_over_limit_samples_total",
+    "Samples dropped because their target has more series than it may have, by target.",
+    ["job", "instance", "feed"],
+)
 FEED_FAILURES = Counter(
     "watchkeeper_collect_feed_failures_total",
     "Connections to feeds that failed or ended, by reason.",

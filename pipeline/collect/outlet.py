@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,9 @@ from pipeline.collect.batcher import Batcher
 from pipeline.collect.fleet_metrics import FleetPage
 from pipeline.collect.frames import Built
 from pipeline.model import Target
+from pipeline.selfmetrics import fields
+
+log = logging.getLogger(__name__)
 
 
 class Outlet:
@@ -19,6 +23,8 @@ class Outlet:
         self._batcher = batcher
         self._page = page
         self._samples = metrics.SAMPLES.labels(source)
+        self._too_many: set[int] = set()
+        """Targets that had more series than they may have."""
 
     def put(self, target: Target, built: Built, samples: int = 0) -> None:
         """Pass on what was built of `samples` samples."""
@@ -31,6 +37,8 @@ class Outlet:
         ):
             if count:
                 metrics.REJECTED.labels(reason).inc(count)
+        if built.dropped:
+            self._over_limit(target, built.dropped)
         self._batcher.put(target, built)
         if self._page is not None:
             self._page.observe(built)
@@ -38,8 +46,15 @@ class Outlet:
     def end(self, target: Target, built: Built) -> None:
         """Pass on the last frames of a target that is no longer watched."""
         self.put(target, built)
+        self._too_many.discard(target.id)
         if self._page is not None:
             self._page.forget(target)
+
+    def _over_limit(self, target: Target, dropped: int) -> None:
+        metrics.OVER_LIMIT.labels(target.job, target.instance, target.feed).inc(dropped)
+        if target.id not in self._too_many:
+            self._too_many.add(target.id)
+            log.warning("more series than collect.max_series_per_target: %s", fields(target=target))
 
     @contextmanager
     def holding(self, target: Target, time_ms: int) -> Iterator[None]:

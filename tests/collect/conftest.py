@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -11,6 +12,12 @@ from tests.collect.recording import RecordingProducer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Start = Callable[[dict[str, Handler]], Awaitable[Server]]
+
+
+@pytest.fixture(autouse=True)
+def folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default data folder, where the disk buffer is, is relative."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
