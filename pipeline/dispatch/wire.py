@@ -60,7 +60,7 @@ def parse_alerts(body: bytes, source: Source, resolve_timeout_ms: int, now_ms: i
         raise BodyError(422, 602, "alerts in body is required")
     try:
         alerts = _read_posted(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BodyError(400, 400, f"expected a list of alerts: {error}") from error
     for i, alert in enumerate(alerts):
         if alert.labels is None:
