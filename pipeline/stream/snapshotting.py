@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from aiokafka.errors import KafkaError
 from prometheus_client import Counter, Gauge, Histogram
@@ -25,6 +26,11 @@ PAUSE_SECONDS = Histogram(
 WRITTEN_AT = Gauge(
     "watchkeeper_snapshot_timestamp_seconds",
     "When the newest snapshot of a partition was written",
+    ["topic", "partition"],
+)
+AGE_SECONDS = Gauge(
+    "watchkeeper_snapshot_age_seconds",
+    "Wall time since the newest snapshot of a partition was written",
     ["topic", "partition"],
 )
 WRITTEN_BYTES = Gauge(
@@ -85,6 +91,8 @@ class Snapshotting:
     def forget(self, topic: str, partition: int) -> None:
         """Another worker has the partition now; a write under way ends by itself."""
         self._due.pop((topic, partition), None)
+        with suppress(KeyError):
+            AGE_SECONDS.remove(topic, partition)
 
     async def finish(self) -> None:
         """Wait until nothing is being written any more."""
@@ -103,7 +111,9 @@ class Snapshotting:
             FAILED.inc()
             log.error(fields(event="snapshot_failed", place=place, error=error))
         else:
-            WRITTEN_AT.labels(*place).set(time.time())
+            written = time.time()
+            WRITTEN_AT.labels(*place).set(written)
+            AGE_SECONDS.labels(*place).set_function(lambda: time.time() - written)
             WRITTEN_BYTES.labels(*place).set(size)
         finally:
             del self._writing[place]
