@@ -19,7 +19,7 @@ import argparse
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import machine
@@ -29,16 +29,22 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from hosts import SERIES, Hosts
 from stack import HOST_RULES, Process, Stack, running_stack, shared_folder
 
+from pipeline.brokers import connection_of
 from pipeline.clock import Clock
-from pipeline.codec import CodecError, decode_alert, decode_dictionary, decode_signal
+from pipeline.codec import (
+    CodecError,
+    decode_alert,
+    decode_dictionary,
+    decode_signal,
+    decode_telemetry,
+)
 from pipeline.collect.batcher import Batcher
 from pipeline.collect.frames import Built
 from pipeline.collect.producer import KafkaProducer
-from pipeline.model import Alert, Evaluated, FloatArray, ScoreBatch, SeriesDictionary
+from pipeline.model import Alert, Evaluated, FloatArray, ScoreBatch, Tick
 from pipeline.rules.files import load_rules
 from pipeline.settings import Settings
-from pipeline.stream.delivery import Record
-from pipeline.stream.main import build_worker
+from pipeline.stream.main import new_partitions
 
 FRESH_S, GO_ON_S, LIMIT_S = 2.0, 20.0, 600.0
 BREACHES, OVER, LIMIT = 40, 5000.0, 1000.0
@@ -66,7 +72,7 @@ class Load:
         self.hosts = Hosts(targets)
         self._targets, self._interval = targets, interval
         self._clock = Clock(settings.clock)
-        self._producer = KafkaProducer(settings.brokers)
+        self._producer = KafkaProducer(connection_of(settings))
         self._batcher = Batcher(self._producer, settings, self._clock, "bench")
         self._queues = [
             i for i, c in enumerate(self.hosts.columns) if c.name == "application_queue_depth"
@@ -122,23 +128,6 @@ class Load:
         frame = self.hosts.frame(target, self._clock.now_ms(), row)
         new = (dictionary,) if first else ()
         self._batcher.put(dictionary.target, Built((frame,), new, 0))
-
-
-class Collected:
-    """Stands in for Kafka behind the worker that is never killed."""
-
-    def __init__(self, dictionaries: dict[int, SeriesDictionary]) -> None:
-        self._dictionaries = dictionaries
-        self.records: list[Record] = []
-
-    async def __call__(self, records: Sequence[Record]) -> None:
-        self.records += records
-
-    async def find(self, dictionary_id: int) -> SeriesDictionary | None:
-        return self._dictionaries.get(dictionary_id)
-
-    async def nothing(self, *_what: object) -> int:
-        return 0
 
 
 async def records_of(
@@ -219,21 +208,26 @@ async def what_should_be_said(settings: Settings) -> tuple[Scores, Firing]:
     async for _, _, value in records_of(settings, "series", 1):
         dictionary = decode_dictionary(value)
         known[dictionary.id] = dictionary
-    collected = Collected(known)
     groups, problems = load_rules(settings.rules.files, settings.rules.prometheus)
     if problems:
         raise SystemExit("\n".join(str(problem) for problem in problems))
-    worker = build_worker(settings, groups, collected, collected, collected.nothing)
+    new = new_partitions(settings, groups)
+    partitions = [new(number) for number in range(settings.kafka.partitions)]
     scores: Scores = {}
     firing: Firing = set()
-    async for number, offset, value in records_of(settings, "telemetry", settings.kafka.partitions):
-        await worker.on_telemetry(number, offset, value)
-        for record in collected.records:
-            if record.topic == "signals":
-                note_scores(scores, record.value)
-            elif record.topic == "alerts":
-                note_firing(firing, decode_alert(record.value))
-        collected.records.clear()
+    async for number, _, value in records_of(settings, "telemetry", settings.kafka.partitions):
+        partition, record = partitions[number], decode_telemetry(value)
+        if isinstance(record, Tick):
+            step = partition.tick(record)
+        else:
+            for dictionary_id in partition.unknown(record):
+                partition.learn(known[dictionary_id])
+            step = partition.frames(record, unknown={})
+        for sent in step.records(number, settings.kafka.partitions):
+            if sent.topic == "signals":
+                note_scores(scores, sent.value)
+            elif sent.topic == "alerts":
+                note_firing(firing, decode_alert(sent.value))
     return scores, firing
 
 
@@ -250,6 +244,8 @@ async def run(stack: Stack, targets: int, interval: float, history: float) -> di
     stop = asyncio.Event()
     loading = asyncio.create_task(load.run(stop))
     await asyncio.sleep(2)
+    if loading.done():
+        loading.result()  # why nothing is sent
     await until_fresh(settings)
     await asyncio.sleep(history)
     behind = await until_fresh(settings)

@@ -102,10 +102,10 @@ def _topics(settings: Settings) -> list[str]:
 
 def compile_worker(settings: Settings, groups: Sequence[RuleGroup]) -> None:
     """Compile what a worker of these settings and rules runs."""
-    compile_kernels(_partitions(settings, groups)(0), select_rules(groups, "local", settings))
+    compile_kernels(new_partitions(settings, groups)(0), select_rules(groups, "local", settings))
 
 
-def _partitions(settings: Settings, groups: Sequence[RuleGroup]) -> Callable[[int], Partition]:
+def new_partitions(settings: Settings, groups: Sequence[RuleGroup]) -> Callable[[int], Partition]:
     """What makes a partition that has seen nothing."""
     local = select_rules(groups, "local", settings)
     owned = owned_rules(groups, settings)
@@ -142,7 +142,7 @@ def build_worker(
         return Fleetwide(Verdicts(owned[number], settings), count, _resend_ms(settings))
 
     return Worker(
-        _partitions(settings, groups),
+        new_partitions(settings, groups),
         new_fleetwide,
         owned.keys(),
         count,
