@@ -91,7 +91,7 @@ class Fleetwide:
         if before is None or lowest <= before:
             return step
         step.alerts = self._advance(before, lowest)
-        self._forget_ended(lowest)
+        self._forget_ended(before, lowest)
         if self._resend_at_ms is None:
             self._resend_at_ms = lowest + self._resend_ms
         elif lowest >= self._resend_at_ms:
@@ -140,10 +140,10 @@ class Fleetwide:
         self.verdicts.restore(cut.verdicts, dictionaries)
         self._resend_at_ms = cut.resend_at_ms
 
-    def _forget_ended(self, now_ms: int) -> None:
+    def _forget_ended(self, before_ms: int | None, now_ms: int) -> None:
         """Drop the state of series that have ended, a part at a time."""
         series = 0
-        for dictionary_id in self._seen.ended(now_ms):
+        for dictionary_id in self._seen.ended(before_ms, now_ms):
             dictionary = self._dictionaries.pop(dictionary_id)
             self._seen.forget(dictionary.target.id, dictionary_id)
             self.verdicts.drop_dictionary(dictionary_id)

@@ -144,7 +144,7 @@ class Partition:
         assert now is not None, "the watermark has just advanced"
         if before is not None:
             step.alerts = self.verdicts.advance(before, now)
-        self._forget_ended(now)
+        self._forget_ended(before, now)
         if self._resend_at_ms is None:
             self._resend_at_ms = now + self._settings.resend_ms
         elif now >= self._resend_at_ms:
@@ -220,10 +220,10 @@ class Partition:
                 self.counts.late += 1
         return keep
 
-    def _forget_ended(self, now_ms: int) -> None:
+    def _forget_ended(self, before_ms: int | None, now_ms: int) -> None:
         """Drop the state of series that have ended, a small part at a time."""
         series = 0
-        for dictionary_id in self._seen.ended(now_ms):
+        for dictionary_id in self._seen.ended(before_ms, now_ms):
             dictionary = self._dictionaries.pop(dictionary_id)
             self._seen.forget(dictionary.target.id, dictionary_id)
             self._scoring.drop_dictionary(dictionary)

@@ -16,6 +16,9 @@ Age = Literal["new", "duplicate", "late"]
 FORGOTTEN_AT_ONCE = 2000
 """Series: forgetting takes microseconds for each, and a tick must not hold records up."""
 
+_STEADY_MS = 60_000
+"""A watermark that moves on by more than this at once has skipped evaluations."""
+
 _NOT_YET = np.iinfo(np.int64).min
 """Of a dictionary that no frame has used so far."""
 
@@ -27,6 +30,7 @@ class SeenCut(msgspec.Struct, frozen=True, eq=False):
     newest_ms: IntArray
     dictionaries: IdArray
     used_ms: IntArray
+    steady_from_ms: int
 
 
 class Seen:
@@ -34,12 +38,16 @@ class Seen:
 
     A dictionary ends when it has not been used for `forget_after_ms`. A frame that lies further
     behind the watermark than `late_after_ms` is late, whoever sent it: its target may have been
-    forgotten, and then nobody knows whether it is a duplicate.
+    forgotten, and then nobody knows whether it is a duplicate. After a jump of the watermark, as
+    when nothing was collected for a while, alerts need some evaluations to end, as long as rules
+    look back: until then nothing is forgotten.
     """
 
     def __init__(self, forget_after_ms: int, late_after_ms: int) -> None:
+        """`forget_after_ms` is longer than `late_after_ms` by what rules look back."""
         self._forget_after_ms = forget_after_ms
         self._late_after_ms = late_after_ms
+        self._steady_from_ms = _NOT_YET
         self._newest: dict[int, int] = {}
         self._used: OrderedDict[int, int] = OrderedDict()
         """The last used one is last."""
@@ -66,11 +74,16 @@ class Seen:
         self._used.move_to_end(dictionary_id)
         return "new"
 
-    def ended(self, watermark_ms: int) -> Iterator[int]:
-        """The dictionaries that have ended, those first that were used the longest ago.
+    def ended(self, before_ms: int | None, watermark_ms: int) -> Iterator[int]:
+        """The dictionaries that have ended when the watermark moves on from `before_ms`.
 
-        Each has to be forgotten with `forget` before the next is asked for.
+        Those first that were used the longest ago. Each has to be forgotten with `forget` before
+        the next is asked for.
         """
+        if before_ms is None or watermark_ms - before_ms > _STEADY_MS:
+            self._steady_from_ms = watermark_ms + self._forget_after_ms - self._late_after_ms
+        if watermark_ms < self._steady_from_ms:
+            return
         while self._used:
             dictionary_id, used_ms = next(iter(self._used.items()))
             if used_ms == _NOT_YET:
@@ -94,13 +107,16 @@ class Seen:
             np.fromiter(self._newest.values(), np.int64, len(self._newest)),
             np.fromiter(self._used.keys(), np.uint64, len(self._used)),
             np.fromiter(self._used.values(), np.int64, len(self._used)),
+            self._steady_from_ms,
         )
 
     def content(self) -> Iterator[bytes]:
         """Everything that later steps depend on; for comparing."""
-        yield msgspec.msgpack.encode((sorted(self._newest.items()), list(self._used.items())))
+        newest = sorted(self._newest.items())
+        yield msgspec.msgpack.encode((newest, list(self._used.items()), self._steady_from_ms))
 
     def restore(self, cut: SeenCut) -> None:
         """Go on where another was at `cut`."""
         self._newest = dict(zip(cut.targets.tolist(), cut.newest_ms.tolist(), strict=True))
         self._used = OrderedDict(zip(cut.dictionaries.tolist(), cut.used_ms.tolist(), strict=True))
+        self._steady_from_ms = cut.steady_from_ms
