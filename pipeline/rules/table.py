@@ -189,15 +189,32 @@ class AlertTable:
                 self._forget(slot)
         return transitions
 
-    def active(self, reported_at_ms: int) -> Iterator[ActiveAlert]:
-        """Every alert that is pending or firing, for a report of that time."""
+    def counts(self) -> Counter[str]:
+        """How many alerts are pending and firing."""
+        firing = int(np.count_nonzero(self._cells.state == state.FIRING))
+        active = int(np.count_nonzero(self._cells.state != state.INACTIVE))
+        return Counter(pending=active - firing, firing=firing)
+
+    def active(self) -> Iterator[ActiveAlert]:
+        """Every alert that is pending or firing."""
+        for _, alert in self._active():
+            yield alert
+
+    def report(self, reported_at_ms: int) -> Iterator[ActiveAlert]:
+        """Every alert that is firing; what is told of it from now on is newer than this."""
+        for slot, alert in self._active():
+            if alert.state == "firing":
+                last = int(self._cells.reported_at[slot])
+                self._cells.reported_at[slot] = max(last, reported_at_ms)
+                yield alert
+
+    def _active(self) -> Iterator[tuple[int, ActiveAlert]]:
         cells = self._cells
         for slot in sorted(np.flatnonzero(cells.state).tolist(), key=self._owners.__getitem__):
-            cells.reported_at[slot] = max(int(cells.reported_at[slot]), reported_at_ms)
             owner = self._owners[slot]
             firing = cells.state[slot] == state.FIRING
             running = cells.timer[:, slot] != state.INACTIVE
-            yield ActiveAlert(
+            alert = ActiveAlert(
                 state="firing" if firing else "pending",
                 rule=self.rules[owner.rule],
                 instance=owner.instance,
@@ -207,6 +224,7 @@ class AlertTable:
                 active_at_ms=int(cells.active_at[running, slot].min()),
                 starts_at_ms=int(cells.starts_at[slot]) if firing else 0,
             )
+            yield slot, alert
 
     def cut(self) -> AlertsCut:
         """A copy of the state of all alerts as it is now.

@@ -15,7 +15,7 @@ from pipeline.promql.evaluate import ERRORS, Evaluator, Outcome
 from pipeline.promql.history import histories
 from pipeline.promql.plan import Plan
 from pipeline.promql.windows import LATE_MS
-from pipeline.rules.alert import AlertsCut, Transition
+from pipeline.rules.alert import ActiveAlert, AlertsCut, Transition
 from pipeline.rules.alerting import report_active, report_transition
 from pipeline.rules.grid import Grid
 from pipeline.rules.rendering import Expander
@@ -172,23 +172,19 @@ class Verdicts:
         return alerts
 
     def active(self, time_ms: int) -> list[Alert]:
-        """Every pending and firing alert, as a report of now."""
-        return self._active(time_ms, ("pending", "firing"))
+        """Every pending and firing alert as of now, for those who ask."""
+        return [self._report(alert, time_ms) for alert in self._table.active()]
 
     def firing(self, time_ms: int) -> list[Alert]:
-        """Every firing alert, as a report of now."""
-        return self._active(time_ms, ("firing",))
+        """Every firing alert, as a report of now that is sent."""
+        return [self._report(alert, time_ms) for alert in self._table.report(time_ms)]
 
-    def counts(self, time_ms: int) -> Counter[str]:
-        """How many alerts are pending and firing, without rendering them."""
-        return Counter(alert.state for alert in self._table.active(time_ms))
+    def counts(self) -> Counter[str]:
+        """How many alerts are pending and firing."""
+        return self._table.counts()
 
-    def _active(self, time_ms: int, states: tuple[str, ...]) -> list[Alert]:
-        return [
-            report_active(alert, self._expander, time_ms, self._valid_for_ms)
-            for alert in self._table.active(time_ms)
-            if alert.state in states
-        ]
+    def _report(self, alert: ActiveAlert, time_ms: int) -> Alert:
+        return report_active(alert, self._expander, time_ms, self._valid_for_ms)
 
     def _reports(self, outcome: Outcome, *, on_grid: bool) -> list[Alert]:
         for span in np.flatnonzero(outcome.errors):

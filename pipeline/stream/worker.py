@@ -108,7 +108,7 @@ class Worker:
 
     def alert_counts(self) -> Counter[str]:
         """How many of them there are, by state."""
-        return sum((v.counts(time_ms) for v, time_ms in self._verdicts()), Counter())
+        return sum((verdicts.counts() for verdicts, _ in self._verdicts()), Counter())
 
     def _verdicts(self) -> Iterator[tuple[Verdicts, int]]:
         """All verdicts here, each with its time; those that have none yet are left out."""

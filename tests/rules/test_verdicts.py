@@ -167,9 +167,7 @@ class Run:
         self.transitions += table.advance(outcome, evaluator.instances, on_grid=True)
         self.transitions += table.expire(time_ms)
         reports = [
-            report_active(alert, self._expander, time_ms, 0)
-            for alert in table.active(time_ms)
-            if alert.state == "firing"
+            report_active(alert, self._expander, time_ms, 0) for alert in table.report(time_ms)
         ]
         self.firing.append(
             [Shown(dict(r.labels)["alertname"], r.labels, r.annotations) for r in reports]
