@@ -135,16 +135,28 @@ def check(context: click.Context, as_json: bool) -> None:
     """Check settings, rule files, targets and receivers: every problem in one report.
 
     Starts nothing. Exit code 0 if all is well, 1 if there are problems.
-    """
+
+    \b
+    Examples:
+      watchkeeper check
+      watchkeeper --config production.toml check --json | jq .problems
+    """  # noqa: D301 - to click, \b keeps lines apart
+    settings = loaded_settings(context)
     from pipeline.local.check import run
 
-    sys.exit(run(loaded_settings(context), as_json=as_json))
+    sys.exit(run(settings, as_json=as_json))
 
 
 @main.command()
 @click.pass_context
 def kafka(context: click.Context) -> None:
-    """Run a local Kafka broker: format, start, create the topics, wait for Ctrl-C."""
+    """Run a local Kafka broker: format, start, create the topics, wait for Ctrl-C.
+
+    \b
+    Examples:
+      watchkeeper kafka
+      WATCHKEEPER_DATA=/srv/watchkeeper watchkeeper kafka
+    """  # noqa: D301 - to click, \b keeps lines apart
     from pipeline.local.kafka import run
 
     sys.exit(run(settings_of(context)))
@@ -175,8 +187,14 @@ def simulate(context: click.Context, speed: float | None, history: float | None)
         sys.exit(fleet.run(settings_of(context), speed=speed, history_s=history))
 
 
+def _fault_names(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    from pipeline.local.fleet.faults import FAULTS
+
+    return [name for name in FAULTS if name.startswith(begun)]
+
+
 @simulate.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_fault_names)
 @click.option("--node", help="Only this node; default: the fleet, or a node of the fault's choice.")
 @click.option(
     "--for",
@@ -186,9 +204,15 @@ def simulate(context: click.Context, speed: float | None, history: float | None)
     help="End by itself after this long.",
 )
 @click.option("--end", is_flag=True, help="End the fault instead.")
+@click.option("--json", "as_json", is_flag=True, help="The faults begun or ended, as JSON.")
 @click.pass_context
 def fault(
-    context: click.Context, name: str, node: str | None, duration: float | None, end: bool
+    context: click.Context,
+    name: str,
+    node: str | None,
+    duration: float | None,
+    end: bool,
+    as_json: bool,
 ) -> None:
     """Break something, until it is ended.
 
@@ -196,16 +220,30 @@ def fault(
     NAME is one of:
       node-down, tps-drop, latency, error-storm, websocket-drop,
       health-degraded, leader-flap, slow-leak, stuck-value
+
+    \b
+    Examples:
+      watchkeeper simulate fault tps-drop --for 10m
+      watchkeeper simulate fault node-down --node validator-003
+      watchkeeper simulate fault tps-drop --end
     """  # noqa: D301 - to click, \b keeps lines apart
     from pipeline.local.fleet import main as fleet
 
-    sys.exit(fleet.fault(settings_of(context), name, node=node, for_s=duration, end=end))
+    sys.exit(
+        fleet.fault(settings_of(context), name, node=node, for_s=duration, end=end, as_json=as_json)
+    )
 
 
 @main.command()
 @click.pass_context
 def collect(context: click.Context) -> None:
-    """Scrape targets, follow WebSocket feeds, probe health; put frames into Kafka."""
+    """Scrape targets, follow WebSocket feeds, probe health; put frames into Kafka.
+
+    \b
+    Examples:
+      watchkeeper collect                         this machine alone
+      WATCHKEEPER_COLLECT_SCRAPE_CONFIG=prometheus.yml watchkeeper collect
+    """  # noqa: D301 - to click, \b keeps lines apart
     from pipeline.collect.main import run
 
     sys.exit(run(settings_of(context)))
@@ -214,7 +252,13 @@ def collect(context: click.Context) -> None:
 @main.command()
 @click.pass_context
 def worker(context: click.Context) -> None:
-    """Score every sample and evaluate the rules. Start more of them to share the partitions."""
+    """Score every sample and evaluate the rules. Start more of them to share the partitions.
+
+    \b
+    Examples:
+      watchkeeper worker
+      WATCHKEEPER_RULES_FILES='rules/*.yml' watchkeeper worker
+    """  # noqa: D301 - to click, \b keeps lines apart
     from pipeline.stream.main import run
 
     sys.exit(run(settings_of(context)))
@@ -223,7 +267,13 @@ def worker(context: click.Context) -> None:
 @main.command()
 @click.pass_context
 def dispatch(context: click.Context) -> None:
-    """Take alerts from Kafka and over Alertmanager's API v2, group them, notify receivers."""
+    """Take alerts from Kafka and over Alertmanager's API v2, group them, notify receivers.
+
+    \b
+    Examples:
+      watchkeeper dispatch
+      WATCHKEEPER_DISPATCH_CONFIG_FILE=alertmanager.yml watchkeeper dispatch
+    """  # noqa: D301 - to click, \b keeps lines apart
     from pipeline.dispatch.main import run
 
     sys.exit(run(settings_of(context)))
@@ -232,7 +282,13 @@ def dispatch(context: click.Context) -> None:
 @main.command()
 @click.pass_context
 def export(context: click.Context) -> None:
-    """Expose anomaly scores and alert states to Prometheus."""
+    """Expose anomaly scores and alert states to Prometheus.
+
+    \b
+    Examples:
+      watchkeeper export
+      curl http://127.0.0.1:9466/metrics
+    """  # noqa: D301 - to click, \b keeps lines apart
     from pipeline.export.main import run
 
     sys.exit(run(settings_of(context)))

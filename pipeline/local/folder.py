@@ -17,8 +17,10 @@ _LOCK, _CLOCK = "up.lock", "clock.json"
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[bool]:
     """Hold `folder` while the block runs; the kernel lets go of it however the process ends.
+
+    Gives whether the last one that held it was killed: what it had started may still be ending.
 
     Raises
     ------
@@ -35,10 +37,15 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder}: another `watchkeeper up` (process {lock.read().strip()}) uses this "
                 "data folder; stop it, or choose another one (WATCHKEEPER_DATA)"
             ) from None
+        lock.seek(0)
+        killed = bool(lock.read())
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
-        yield
+        try:
+            yield killed
+        finally:
+            lock.truncate(0)
 
 
 def keep_clock(folder: Path, speed: float, wall: float) -> ClockSettings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -53,7 +54,7 @@ def run(
     """
     folder = Path(settings.data).resolve()
     try:
-        with locked(folder):
+        with locked(folder) as killed:
             _keep_log(folder / "logs")
             check_protocol(settings)
             speed = speed if speed != 1.0 else settings.clock.speed
@@ -62,8 +63,7 @@ def run(
             program, missing = _prometheus(stack)
             if program:
                 stack = _with_semantics(stack, version_of(program))
-            if taken := taken_ports(stack, prometheus=program is not None):
-                raise MissingError("\n".join([*taken, _CHOOSE_PORTS]))
+            check_ports(stack, program is not None, _LEFTOVERS_END_WITHIN if killed else 0.0)
             java()
             prepare(cache_folder(os.environ), folder / "logs")
             asyncio.run(_up(stack, history, program, missing, plain))
@@ -73,9 +73,36 @@ def run(
     except StartError as error:
         print(error, file=sys.stderr)
         return EXIT_FAILED
+    except KeyboardInterrupt:  # before anything was started that has to be stopped in order
+        print("\nStopped.", file=sys.stderr)
+    except OSError as error:
+        if error.errno not in _UNUSABLE:
+            raise
+        print(
+            f"{error.filename or folder}: {error.strerror}; mend that, or choose another data "
+            "folder (WATCHKEEPER_DATA)",
+            file=sys.stderr,
+        )
+        return EXIT_MISSING
     return EXIT_DONE
 
 
+_UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
+"""Of a data folder, or of the disk it is on."""
+_LEFTOVERS_END_WITHIN = 25.0
+"""Seconds; what a killed stack had started is told to end by the kernel, Kafka closes its logs."""
+
+
+def check_ports(settings: Settings, prometheus: bool, patience: float) -> None:
+    """Raise `MissingError` if, after `patience` seconds, an address that is needed is taken."""
+    deadline = time.monotonic() + patience
+    while taken := taken_ports(settings, prometheus):
+        if time.monotonic() >= deadline:
+            raise MissingError("\n".join([*taken, _CHOOSE_PORTS]))
+        time.sleep(_PORTS_LOOK)
+
+
+_PORTS_LOOK = 0.2
 _CHOOSE_PORTS = (
     "Stop what listens there (another stack, or a service: `ss -ltnp` names it), or set other "
     "ports in watchkeeper.toml; local.prometheus = false leaves Prometheus out."
@@ -132,7 +159,7 @@ async def _up(
             hints = hints_of(settings, prometheus=program is not None)
             poller = Poller(settings, session, inbox, missing, hints)
             console = Console()
-            if console.is_terminal and not plain:
+            if console.is_terminal and not console.is_dumb_terminal and not plain:
                 with Live(console=console, screen=True, auto_refresh=False) as live:
                     await _watch(supervisor, poller, stop, _view(live))
             else:

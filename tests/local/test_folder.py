@@ -30,8 +30,10 @@ with locked(Path({str(tmp_path)!r})):
             pass
         first.kill()
         first.wait(10)
-    with locked(tmp_path):
-        pass
+    with locked(tmp_path) as killed:
+        assert killed
+    with locked(tmp_path) as killed:
+        assert not killed
 
 
 def test_the_clock_goes_on_at_the_same_speed_and_begins_anew_at_another(tmp_path: Path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.api.http import port_is_free
+from pipeline.local import up as up_module
 from pipeline.local.folder import locked
 from pipeline.local.kafka import LocalKafka
-from pipeline.local.up import run
+from pipeline.local.problems import MissingError
+from pipeline.local.up import check_ports, run
 from pipeline.settings import Settings
 
 REPOSITORY = Path(__file__).parents[2]
@@ -28,6 +31,42 @@ def test_a_folder_in_use_is_refused_before_anything_starts(
         f"{tmp_path}: another `watchkeeper up` (process {os.getpid()})" in capsys.readouterr().err
     )
     assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(errno.EACCES, "Permission denied"), (errno.ENOSPC, "No space left on device")],
+)
+def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(
+    number: int,
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    """Permissions don't hold back root, under whom tests may run: the lock is replaced."""
+    path = tmp_path / "up.lock"
+
+    def refuse(_folder: Path) -> None:
+        raise OSError(number, reason, str(path))
+
+    monkeypatch.setattr(up_module, "locked", refuse)
+    settings = Settings(data=str(tmp_path))
+    assert run(settings, speed=1.0, history=None, nodes=None, plain=True) == 4
+    told = capsys.readouterr().err
+    assert told.startswith(f"{path}: {reason}; mend that, or choose another data folder")
+
+
+def test_what_a_killed_stack_left_is_waited_for_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    looks = iter([["a: taken"], ["a: taken"], []])
+    monkeypatch.setattr(up_module, "taken_ports", lambda *_: next(looks))
+    monkeypatch.setattr(up_module, "_PORTS_LOOK", 0.0)
+    check_ports(Settings(), prometheus=False, patience=60.0)
+    monkeypatch.setattr(up_module, "taken_ports", lambda *_: ["a: taken"])
+    with pytest.raises(MissingError, match="a: taken\nStop what listens there"):
+        check_ports(Settings(), prometheus=False, patience=0.0)
 
 
 @pytest.mark.parts

@@ -55,20 +55,27 @@ def run(settings: Settings, speed: float | None = None, history_s: float | None 
 
 
 def fault(
-    settings: Settings, name: str, *, node: str | None, for_s: float | None, end: bool
+    settings: Settings,
+    name: str,
+    *,
+    node: str | None,
+    for_s: float | None,
+    end: bool,
+    as_json: bool = False,
 ) -> int:
     """Start or end a fault of the running fleet, and say what came of it; the exit code."""
     try:
         if end:
-            ended = asyncio.run(client.end_faults(settings.simulate, name, node))
-            for each in ended:
-                print(f"ended: {each.name} on {each.node or 'all nodes'}")
-            if not ended:
-                print(f"{name}: no such fault is active", file=sys.stderr)
-                return EXIT_FAILED
+            faults = asyncio.run(client.end_faults(settings.simulate, name, node))
+            lines = [f"ended: {each.name} on {each.node or 'all nodes'}" for each in faults]
         else:
-            started = asyncio.run(client.start_fault(settings.simulate, name, node, for_s))
-            print(f"started: {client.describe(started)}")
+            faults = [asyncio.run(client.start_fault(settings.simulate, name, node, for_s))]
+            lines = [f"started: {client.describe(each)}" for each in faults]
+        for line in [msgspec.json.encode(faults).decode()] if as_json else lines:
+            print(line)
+        if not faults:
+            print(f"{name}: no such fault is active", file=sys.stderr)
+            return EXIT_FAILED
     except client.RefusedError as error:
         print(error, file=sys.stderr)
         return EXIT_FAILED
