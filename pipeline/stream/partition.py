@@ -9,14 +9,17 @@ import msgspec
 import numpy as np
 
 from pipeline.detect.protocol import FlagArray
-from pipeline.detect.publish import select_scores
-from pipeline.model import Alert, Evaluated, Frame, FrameBatch, SeriesDictionary, Tick
+from pipeline.detect.publish import merged, select_scores
+from pipeline.model import Alert, Evaluated, Frame, FrameBatch, ScoreBatch, SeriesDictionary, Tick
 from pipeline.stream.forward import Forwarding
 from pipeline.stream.scoring import Scoring, ScoringCut
 from pipeline.stream.seen import FORGOTTEN_AT_ONCE, Seen, SeenCut
 from pipeline.stream.step import Rejected, Step
 from pipeline.stream.verdicts import Verdicts, VerdictsCut
 from pipeline.stream.watermark import Watermark, WatermarkCut
+
+_SCORED_FRAMES_AT_ONCE = 1024
+"""With so many, scores don't wait for the next tick."""
 
 
 class Counts(msgspec.Struct):
@@ -40,6 +43,7 @@ class PartitionCut(msgspec.Struct, frozen=True, eq=False):
     scoring: ScoringCut
     verdicts: VerdictsCut
     derived: list[SeriesDictionary]
+    scores: ScoreBatch
     resend_at_ms: int | None
 
     @property
@@ -79,6 +83,8 @@ class Partition:
         self._derived: list[SeriesDictionary] = []
         self._seen = Seen(verdicts.forget_after_ms, verdicts.late_after_ms)
         self._resend_at_ms: int | None = None
+        self._scores: list[ScoreBatch] = []
+        """Those since the last tick; they are for people to look at, one record has them all."""
 
     @property
     def watermark_ms(self) -> int | None:
@@ -125,7 +131,9 @@ class Partition:
             dictionaries, batch.times_ms, batch.offsets, batch.values, keep
         )
         step.alerts = self.verdicts.frames(batch, keep, scores)
-        step.scores = select_scores(batch, scores, self._settings.publish_above)
+        self._scores.append(select_scores(batch, scores, self._settings.publish_above))
+        if sum(map(len, self._scores)) >= _SCORED_FRAMES_AT_ONCE:
+            step.scores = self._take_scores()
         self._forwarding.forward(batch, keep, scores, step.forwarded)
         step.dictionaries, self._derived = self._derived, []
         kept = int(np.count_nonzero(keep))
@@ -150,6 +158,7 @@ class Partition:
         elif now >= self._resend_at_ms:
             self._resend_at_ms = now + self._settings.resend_ms
             step.alerts += self.verdicts.firing(now)
+        step.scores = self._take_scores()
         step.marks = [Evaluated(self._settings.worker, self.number, now)]
         return step
 
@@ -161,12 +170,15 @@ class Partition:
             self._scoring.cut(),
             self.verdicts.cut(),
             list(self._derived),
+            merged(self._scores),
             self._resend_at_ms,
         )
 
     def content(self) -> Iterator[bytes]:
         """Everything that later steps depend on, whatever its numbering; for comparing."""
         yield msgspec.msgpack.encode((self._watermark.cut(), self._resend_at_ms, self._derived))
+        for column in msgspec.structs.astuple(merged(self._scores)):
+            yield column.tobytes()
         yield from self._seen.content()
         yield from self._scoring.content()
         yield from self.verdicts.content()
@@ -180,7 +192,12 @@ class Partition:
         self._scoring.restore(cut.scoring)
         self.verdicts.restore(cut.verdicts, dictionaries)
         self._derived = list(cut.derived)
+        self._scores = [cut.scores]
         self._resend_at_ms = cut.resend_at_ms
+
+    def _take_scores(self) -> ScoreBatch:
+        scores, self._scores = merged(self._scores), []
+        return scores
 
     def _admissible(self, batch: FrameBatch, unknown: Mapping[int, str], step: Step) -> FrameBatch:
         """`batch` without the frames that don't fit their dictionary; those go to `step`."""

@@ -68,7 +68,11 @@ def frame(instance: str, at_s: float, load: float, other: float = 1.0) -> Frame:
 
 
 def partition(
-    folder: Path, number: int = 0, settings: Settings = SETTINGS, rules: str = RULES
+    folder: Path,
+    number: int = 0,
+    settings: Settings = SETTINGS,
+    rules: str = RULES,
+    publish_above: float = 0.5,
 ) -> Partition:
     """A partition with the rules above; the global one is owned by partition 3."""
     loaded = groups(folder, rules)
@@ -78,7 +82,7 @@ def partition(
         Scoring(default_detector(settings.detect), frozenset()),
         Verdicts(select_rules(loaded, "local", settings), settings),
         Forwarding({3: fleetwide.plans}),
-        PartitionSettings(worker="w", publish_above=0.5, resend_ms=30_000, tick_timeout_ms=30_000),
+        PartitionSettings("w", publish_above, resend_ms=30_000, tick_timeout_ms=30_000),
     )
 
 

@@ -29,7 +29,7 @@ def test_a_breach_fires_at_its_own_frame_and_one_with_for_is_pending_untold(tmp_
         ("TooMuch", "firing"),
         ("TooLong", "pending"),
     }
-    assert subject.verdicts.counts(START_MS + 1000) == {"pending": 1, "firing": 1}
+    assert subject.verdicts.counts() == {"pending": 1, "firing": 1}
     assert states(take(subject, frame("a", 5, 11.0))) == []
     assert states(take(subject, frame("a", 6, 11.0))) == [("TooLong", "firing", 6000)]
     ended = states(take(subject, frame("a", 7, 1.0)))
@@ -119,19 +119,27 @@ def test_what_a_global_rule_selects_is_forwarded_to_its_owner(tmp_path):
     assert take(subject, frame("a", 2, 7.0)).dictionaries == []
 
 
-def test_a_jump_is_scored_and_published(tmp_path):
+def test_a_jump_is_scored_and_published_with_the_next_tick(tmp_path):
     subject = partition(tmp_path)
     subject.learn(dictionary("a"))
     rng = np.random.default_rng(3)
-    for second in range(200):
-        step = take(subject, frame("a", second, 5.0, 100 + float(rng.standard_normal())))
-        assert step.scores is not None
     found = []
-    for second in range(200, 210):
-        step = take(subject, frame("a", second, 5.0, 200 + float(rng.standard_normal())))
-        found += step.scores.scores[step.scores.columns == 1].tolist()
-    assert max(found) > 1.0
+    for second in range(210):
+        load = (100 if second < 200 else 200) + float(rng.standard_normal())
+        assert take(subject, frame("a", second, 5.0, load)).scores is None
+        scores = subject.tick(Tick("c", START_MS + second * 1000)).scores
+        found += [(second, s) for s in scores.scores[scores.columns == 1].tolist()]
+    assert max(score for _, score in found) > 1.0
+    assert 200 <= min(second for second, score in found if score > 1.0) <= 202
     assert subject.take_counts().anomalies >= 1
+
+
+def test_many_scores_do_not_wait_for_a_tick(tmp_path):
+    subject = partition(tmp_path, publish_above=0.0)
+    subject.learn(dictionary("a"))
+    steps = [take(subject, frame("a", second, 5.0)) for second in range(1024)]
+    sent = [len(step.scores) for step in steps if step.scores is not None]
+    assert sent == [1024]
 
 
 def test_a_feed_that_no_rule_looks_at_is_only_scored(tmp_path):
