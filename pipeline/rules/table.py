@@ -229,12 +229,19 @@ class AlertTable:
     def cut(self) -> AlertsCut:
         """A copy of the state of all alerts as it is now.
 
-        Alerts are named that are active, have ended not long ago, or have no series; the others
-        follow from the evaluator's outputs.
+        Alerts are named that are active, have ended not long ago, have no series, or are not those
+        of their rows; the others follow from the evaluator's outputs.
         """
         cells = self._cells
         kept = (cells.state != state.INACTIVE) | (cells.ended_at != state.NEVER)
-        named = sorted({*np.flatnonzero(kept).tolist(), *self._unbound})
+        places = self._alerts.items() if self._indirect else ()
+        indirect = [
+            slot
+            for (rule, _), alerts in places
+            if rule in self._indirect
+            for slot in alerts.values()
+        ]
+        named = sorted({*np.flatnonzero(kept).tolist(), *self._unbound, *indirect})
         owners = [
             NamedSlot(slot, *self._owners[slot], retired=slot in self._retired) for slot in named
         ]
@@ -277,6 +284,10 @@ class AlertTable:
             if alert.retired and slot in self._unbound:
                 self._retired.add(slot)
             slots.append((alert.slot, slot))
+        is_alert = np.zeros(len(self._cells.state), dtype=np.bool_)
+        is_alert[list(self._owners)] = True
+        there, here = there[is_alert[here]], here[is_alert[here]]
+        # A named alert comes last: the row with its slot need not have been that one before.
         both = np.array(slots, dtype=np.int32).reshape(-1, 2)
         there, here = np.append(there, both[:, 0]), np.append(here, both[:, 1])
         state.transfer(cut.cells, there, self._cells, here)

@@ -158,7 +158,7 @@ def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("rules")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(records=telemetry(), cuts=st.sets(st.integers(0, 80), max_size=4))
 def test_a_partition_goes_on_from_a_snapshot_as_if_nothing_had_happened(folder, records, cuts):
     through, killed = (partition(folder, rules=RULES) for _ in range(2))
