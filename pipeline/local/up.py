@@ -89,13 +89,15 @@ def run(
 
 _UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
 """Of a data folder, or of the disk it is on."""
-_LEFTOVERS_END_WITHIN = 25.0
+_LEFTOVERS_END_WITHIN = 45.0
 """Seconds; what a killed stack had started is told to end by the kernel, Kafka closes its logs."""
 
 
 def check_ports(settings: Settings, prometheus: bool, patience: float) -> None:
     """Raise `MissingError` if, after `patience` seconds, an address that is needed is taken."""
     deadline = time.monotonic() + patience
+    if patience and taken_ports(settings, prometheus):
+        print("The last run was killed: waiting for what it had started to end ...", flush=True)
     while taken := taken_ports(settings, prometheus):
         if time.monotonic() >= deadline:
             raise MissingError("\n".join([*taken, _CHOOSE_PORTS]))

@@ -58,12 +58,13 @@ def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(
 
 
 def test_what_a_killed_stack_left_is_waited_for_and_nothing_else(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    looks = iter([["a: taken"], ["a: taken"], []])
+    looks = iter([["a: taken"], ["a: taken"], ["a: taken"], []])
     monkeypatch.setattr(up_module, "taken_ports", lambda *_: next(looks))
     monkeypatch.setattr(up_module, "_PORTS_LOOK", 0.0)
     check_ports(Settings(), prometheus=False, patience=60.0)
+    assert capsys.readouterr().out.startswith("The last run was killed: waiting")
     monkeypatch.setattr(up_module, "taken_ports", lambda *_: ["a: taken"])
     with pytest.raises(MissingError, match="a: taken\nStop what listens there"):
         check_ports(Settings(), prometheus=False, patience=0.0)
