@@ -83,7 +83,7 @@ class FeedClient:
         self._spec = spec
         self._feed = FEEDS[spec.feed]
         self._reader = FeedReader(spec.feed)
-        self._token = ""
+        self._token = ""  # nosec B105 - none yet: it is read when the socket opens
         self._session = session
         self._outlet = outlet
         self._clock = clock

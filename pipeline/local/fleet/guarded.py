@@ -82,7 +82,7 @@ def greet_v11(_client: Client, _time_ms: int) -> bytes:
         {
             "type": "auth_required",
             "message": "Please send authentication token",
-            "format": {"type": "auth", "token": "your_jwt_token"},
+            "format": {"type": "auth", "token": "your_jwt_token"},  # nosec B105 - the platform says it
         }
     )
 
