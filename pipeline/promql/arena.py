@@ -33,20 +33,14 @@ class Stretches(msgspec.Struct, Generic[Owner, Item], frozen=True, eq=False):
 
 
 def gather(
-    data: npt.NDArray[Item],
-    starts: IntArray,
-    sizes: IntArray,
-    into: npt.NDArray[Item] | None = None,
+    data: npt.NDArray[Item], starts: IntArray, sizes: IntArray, into: npt.NDArray[Item]
 ) -> npt.NDArray[Item]:
     """A copy of the stretches `data[starts[i]:starts[i] + sizes[i]]`, one after the other.
 
-    It lies at the beginning of `into` if that is given and large enough.
+    It lies at the beginning of `into`, which is large enough.
     """
-    size = int(sizes.sum())
-    if into is None or len(into) < size:
-        into = np.empty(size, dtype=data.dtype)
     _gather(data, starts, sizes, into)
-    return into[:size]
+    return into[: int(sizes.sum())]
 
 
 @compiled
@@ -78,7 +72,9 @@ class Arena(Generic[Owner, Item]):
         """All stretches, without the gaps between them."""
         places = np.array(list(self._places.values()), dtype=np.int64).reshape(-1, 2)
         sizes = places[:, 1].copy()
-        return Stretches(list(self._places), sizes, gather(self.data, places[:, 0].copy(), sizes))
+        into = np.empty(int(sizes.sum()), dtype=self.data.dtype)
+        data = gather(self.data, places[:, 0].copy(), sizes, into)
+        return Stretches(list(self._places), sizes, data)
 
     def at(self, owner: Owner) -> int:
         return self._places[owner][0]

@@ -88,25 +88,21 @@ class WindowsCopier:
 
     def cut(self, store: WindowStore) -> WindowsCut:
         """A copy of all windows as they are now; it holds until the next one is made."""
-        cut = _cut_windows(store, self._items)
-        if len(cut.items) > len(self._items):
-            self._items = np.zeros(len(cut.items) * 5 // 4, dtype=np.int64)
-        return cut
-
-
-def _cut_windows(store: WindowStore, into: IntArray) -> WindowsCut:
-    numbers = store.numbers()
-    table = store.blocks[numbers]
-    start, count, rows = table[:, kernel.START], table[:, kernel.COUNT], table[:, kernel.ROWS]
-    starts = (
-        table[:, kernel.TIMES_AT] + start,
-        table[:, kernel.VALUES_AT] + start * rows,
-        table[:, kernel.MARKS_AT],
-    )
-    sizes = (count, count * rows, rows * kernel.MARKS)
-    bits = store.values.view(np.int64)
-    items = gather(bits, np.stack(starts, axis=1).ravel(), np.stack(sizes, axis=1).ravel(), into)
-    return WindowsCut(numbers, table, items)
+        numbers = store.numbers()
+        table = store.blocks[numbers]
+        start, count, rows = table[:, kernel.START], table[:, kernel.COUNT], table[:, kernel.ROWS]
+        starts = (
+            table[:, kernel.TIMES_AT] + start,
+            table[:, kernel.VALUES_AT] + start * rows,
+            table[:, kernel.MARKS_AT],
+        )
+        sizes = np.stack((count, count * rows, rows * kernel.MARKS), axis=1).ravel()
+        wanted = int(sizes.sum())
+        if wanted > len(self._items):
+            self._items = np.empty(wanted * 5 // 4, dtype=np.int64)
+        bits = store.values.view(np.int64)
+        items = gather(bits, np.stack(starts, axis=1).ravel(), sizes, self._items)
+        return WindowsCut(numbers, table, items)
 
 
 def restore_windows(

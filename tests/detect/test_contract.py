@@ -238,3 +238,33 @@ def test_a_gap_in_a_counter_is_no_anomaly(detector, feed, noise):
 def test_state_is_at_most_100_bytes_a_series(detector):
     state = detector.grow(detector.new_state(), np.zeros(10_000, dtype=np.bool_))
     assert sum(array.nbytes for array in state.values()) <= 10_000 * 100 + 64
+
+
+def test_a_renewed_slot_knows_nothing_of_the_series_before(detector, noise):
+    state = detector.grow(detector.new_state(), np.array([False, True]))
+    slots = np.zeros(len(noise), dtype=np.int32)
+    times = np.arange(len(noise), dtype=np.int64) * 1000
+    offsets, keep = np.arange(len(noise) + 1), np.ones(len(noise), dtype=np.bool_)
+    detector.update(state, slots, times, offsets, noise, keep)
+    detector.renew(state, slots[:1], np.array([True]))
+    fresh = detector.grow(detector.new_state(), np.array([True, True]))
+    for name, array in fresh.items():
+        assert state[name][: len(array)].tobytes() == array.tobytes()
+
+
+def test_what_is_transferred_from_a_copy_goes_on_the_same(detector, noise):
+    counters = np.array([False, True, False])
+    first, second = noise[:150], noise[150:]
+    offsets, keep = np.arange(151), np.ones(150, dtype=np.bool_)
+    slots = np.tile(np.arange(3, dtype=np.int32), 50)
+    times = np.repeat(np.arange(50, dtype=np.int64), 3) * 1000
+    state = detector.grow(detector.new_state(), counters)
+    detector.update(state, slots, times, offsets, first, keep)
+    copy = detector.copy(state)
+    again = detector.copy(state, copy)
+    expected = detector.update(state, slots, times + 60_000, offsets, second, keep)
+    other = detector.grow(detector.new_state(), np.zeros(4, dtype=np.bool_))
+    there, here = np.array([0, 1, 2], dtype=np.int32), np.array([3, 0, 2], dtype=np.int32)
+    detector.transfer(again, there, other, here)
+    scores = detector.update(other, here[slots], times + 60_000, offsets, second, keep)
+    assert bits(scores) == bits(expected)

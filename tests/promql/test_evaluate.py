@@ -47,6 +47,9 @@ class Book:
     def retire(self, plan: int, instance: str, labels: Labels, slot: int) -> None:
         self.retired.append((plan, instance, labels, slot))
 
+    def owner(self, slot: int) -> tuple[int, str, Labels]:
+        return next(key for key, number in self.slots.items() if number == slot)
+
     def readable(self, outcome: Outcome) -> list[tuple[object, ...]]:
         """Spans with their present elements, values as bits."""
         names = {slot: key[2] for key, slot in self.slots.items()}
@@ -404,3 +407,61 @@ def test_many_series_outgrow_the_first_arrays() -> None:
     assert outcome.values.tolist() == [40 * d + 780 for d in range(800)]
     assert one.evaluate_at(0, [2]).values.tolist() == list(range(800))
     assert one.evaluate_at(0, [3]).values.tolist() == [sum(range(800, 1600)) + 80]
+
+
+@settings(max_examples=40, deadline=None)
+@given(drawn=frames(), at=st.integers(0, 40))
+def test_an_evaluator_goes_on_from_a_cut_bit_for_bit(drawn, at) -> None:
+    """Also where an instance has got new series and has not been evaluated since."""
+    drawn = [(d, time_ms, marked(values)) for d, time_ms, values in drawn]
+    known = (M1, M2, OTHER)
+    old, book = evaluator(*EXPRESSIONS)
+    for each in known:
+        old.add_dictionary(each, each.target.instance)
+    first, second = drawn[:at], drawn[at:]
+    if first:
+        old.ingest_and_evaluate(batch(*first))
+    late = dictionary("i", "/m", "a:z", "b:z")
+    old.add_dictionary(late, "i")
+    new, new_book = evaluator(*EXPRESSIONS)
+    for each in (*known, late):
+        new.add_dictionary(each, each.target.instance)
+    there, here = new.restore(old.cut())
+    assert [book.owner(slot) for slot in there] == [new_book.owner(slot) for slot in here]
+    assert list(new.content()) == list(old.content())
+    if second:
+        assert new_book.readable(new.ingest_and_evaluate(batch(*second))) == book.readable(
+            old.ingest_and_evaluate(batch(*second))
+        )
+    assert list(new.content()) == list(old.content())
+
+
+def test_a_target_keeps_what_its_living_dictionaries_have() -> None:
+    """Rows are numbered anew; what they held, and how they go on, stays."""
+    one, _ = evaluator("a", "rate(a[1m])", "max_over_time(b[20m])")
+    wide = dictionary("i", "/m", "a:1", "a:2", "a:3", "b:1")
+    narrow = dictionary("i", "/m", "a:3", "a:2")
+    one.add_dictionary(wide, "i")
+    one.add_dictionary(narrow, "i")
+    one.ingest_and_evaluate(batch((wide, 0, [1, 2, 3, 4]), (narrow, 10_000, [33, 22])))
+    one.drop_dictionary(wide.id)
+    assert not one.knows(wide.id)
+    assert one.evaluate_at(10_000, [0]).values.tolist() == [22, 33]
+    assert one.output_labels(2, "i") == []
+    outcome = one.ingest_and_evaluate(batch((narrow, 20_000, [63, 42])))
+    assert outcome.values[:2].tolist() == [42, 63]
+    # Up by 40 and 60 in 20 s, and one second longer until zero, of a range of 60 s.
+    assert outcome.values[2:].tolist() == pytest.approx([40 * 21 / 20 / 60, 60 * 21 / 20 / 60])
+
+
+def test_instances_that_have_ended_make_room_for_others() -> None:
+    one, book = evaluator("a", "sum(a)")
+    for k in range(50):
+        known = dictionary(f"h{k}", "/m", "a")
+        one.add_dictionary(known, f"h{k}")
+        one.ingest_and_evaluate(batch((known, 1000 * k, [float(k)])))
+        assert one.evaluate_at(1000 * k, [0]).values.tolist() == [float(k)]
+        one.drop_dictionary(known.id)
+    assert len(one.instances) == 1
+    assert len(book.retired) == 100
+    assert len(one.evaluate_at(60_000).plans) == 0
