@@ -313,3 +313,13 @@ def test_mark_is_picked_out_of_the_signals() -> None:
         decode_mark(encode_mark(mark)[:-1])
     with pytest.raises(CodecError):
         decode_mark(b"rubbish")
+
+
+def test_series_of_a_decoded_dictionary_share_the_pairs_that_they_have_in_common():
+    common = ("instance", "host-1:9100")
+    series = tuple(Series((("__name__", name), common), "gauge") for name in ("a", "b"))
+    dictionary = SeriesDictionary(Target("j", "host-1:9100", "/metrics"), series)
+    decoded = decode_dictionary(encode_dictionary(dictionary))
+    assert decoded == dictionary
+    assert decoded.id == dictionary.id
+    assert decoded.series[0].labels[1] is decoded.series[1].labels[1]
