@@ -45,12 +45,15 @@ class Shapes:
 
     def __init__(self) -> None:
         self._shapes: dict[tuple[str, ...], _Shape] = {}
+        self._last: tuple[list[str], _Shape | None] = ([], None)
+        """The shape that was read last: mostly the next one too."""
 
     def __len__(self) -> int:
         return len(self._shapes)
 
     def clear(self) -> None:
         self._shapes.clear()
+        self._last = ([], None)
 
     def learn(self, text: bytes, labels: dict[str, str]) -> None:
         """Remember the shape of `text`, which was parsed to `labels`: the name, then as it stands.
@@ -65,11 +68,16 @@ class Shapes:
         order = sorted(range(len(names)), key=names.__getitem__)
         sorted_names = tuple(names[position] for position in order)
         self._shapes[tuple(pieces[::2])] = _Shape(name, sorted_names, itemgetter(*order))
+        self._last = ([], None)
 
     def read(self, text: bytes) -> tuple[str, Labels] | None:
         """Name and labels of a series of known shape; None: it has to be parsed."""
         pieces = _pieces(text)
-        shape = self._shapes.get(tuple(pieces[::2]))
+        between = pieces[::2]
+        last, shape = self._last
+        if between != last:
+            shape = self._shapes.get(tuple(between))
+            self._last = (between, shape)
         if shape is None:
             return None
         values = pieces[1::2]

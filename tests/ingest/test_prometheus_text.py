@@ -64,7 +64,7 @@ def test_the_documented_example_is_read() -> None:
 
 def test_samples_of_the_platform_are_read_as_prometheus_client_reads_them() -> None:
     folder = Path(__file__).parent / "samples"
-    for path in sorted(folder.glob("*.txt")):
+    for path in sorted(folder.glob("*q_metrics*.txt")):
         body = path.read_bytes()
         expected = {
             tuple(sorted({"__name__": sample.name, **sample.labels}.items())): sample.value
@@ -210,3 +210,33 @@ def test_whatever_comes_it_is_read_as_a_fresh_parser_would_or_refused(
         for got in (readings, parser.parse(body)):
             assert got.series == expected.series
             np.testing.assert_array_equal(got.values, expected.values)
+
+
+def test_a_new_series_of_known_shape_is_read_as_a_fresh_parser_would() -> None:
+    known = b'a{x="1",b="2"} 1\n'
+    for line in (
+        b'a{x="3",b="4"} 2\n',  # the shape
+        b'a{x="",b="4"} 2\n',  # a label that isn't there
+        b'a{x="\\"3",b="4"} 2\n',  # escapes
+        'a{x="é}",b="{,="} 2\n'.encode(),
+        b'a{x="3",b="4"} 2 1000\n',  # a time
+        b'a{x="3",b="4"} 2\t1000\n',
+        b'a{b="3",x="4"} 2\n',  # another order
+    ):
+        parser = TextParser()
+        parser.parse(known)
+        readings, expected = parser.parse(known + line), TextParser().parse(known + line)
+        assert readings.series == expected.series
+        assert readings.values.tolist() == expected.values.tolist()
+        assert (readings.times_ms is None) == (expected.times_ms is None)
+
+
+@pytest.mark.parametrize("line", [b'a{x="\xff"} 1', b'a{x="2"} one', b'a{x="2"} 1_0', b'a{x="2"} '])
+def test_an_error_in_a_series_of_known_shape_has_its_place(line: bytes) -> None:
+    parser = TextParser()
+    parser.parse(b'a{x="1"} 1\n')
+
+    with pytest.raises(ParseError) as error:
+        parser.parse(b'a{x="1"} 1\nb 1\n' + line)
+
+    assert error.value.line == 3
