@@ -8,6 +8,7 @@ that of large released parts back.
 from __future__ import annotations
 
 import mmap
+import sys
 
 import numpy as np
 
@@ -18,6 +19,8 @@ _RESERVED_BYTES = 1 << 36
 _LEAST_RESERVED_BYTES = 1 << 28
 _RETURNED_FROM_BYTES = 1 << 16
 """A released part that is smaller keeps its memory for the next one of its size."""
+_NO_RESERVE = 0x4000 if sys.platform == "linux" else 0
+"""MAP_NORESERVE of mmap(2): the size is no promise, so it may be more than there is."""
 _SMALLEST = 64
 _STEPS = 8
 """Sizes between a power of two and the next: a part is at most an eighth larger than asked for."""
@@ -73,7 +76,7 @@ def _reserve(size: int) -> mmap.mmap:
     """Address space without memory behind it; less than asked for where there is a limit."""
     while True:
         try:
-            return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE)
         except OSError:
             if size <= _LEAST_RESERVED_BYTES:
                 raise

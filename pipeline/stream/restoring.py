@@ -7,6 +7,7 @@ That rebuilds windows and detectors nearly; alerts that were pending begin to wa
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -117,7 +118,9 @@ class Restoring:
                 )
                 continue
             state = new()
-            # A topic's snapshots hold its kind of state: the type checker can't know.
-            state.restore(snapshot.cut, dictionaries)  # type: ignore[arg-type]
+            # Ignored: a topic's snapshots hold its kind of state, which mypy can't know.
+            # In a thread, for it takes seconds, and the group wants heartbeats.
+            await asyncio.to_thread(state.restore, snapshot.cut, dictionaries)  # type: ignore[arg-type]
+            gc.freeze()
             return Restored(state, snapshot.offset, [])
         return None
