@@ -30,7 +30,7 @@ from pipeline.collect.frames import Built
 from pipeline.collect.lane import RETRY_FIRST, RETRY_MOST, Lane
 from pipeline.collect.producer import Producer, SendError
 from pipeline.collect.spool import Batch, Needed, Position, Spool
-from pipeline.model import SeriesDictionary, Target, Tick, partition_of
+from pipeline.model import Target, Tick, partition_of
 from pipeline.selfmetrics import fields
 from pipeline.settings import Settings
 
@@ -184,8 +184,7 @@ class Batcher:
         if taken.tick is not None:
             done = await self._send_tick(lane, taken.tick)
         else:
-            dictionaries = {each.id: each for each in taken.dictionaries}
-            done = await self._send_frames(lane, taken.frames, dictionaries)
+            done = await self._send_frames(lane, taken.frames, taken.dictionaries)
         if done:
             lane.taken = None
             self._spool.sent(lane.partition, taken.end)
@@ -213,9 +212,10 @@ class Batcher:
             self._unsent.left(frame)
         lane.dictionaries = {each.id: each for each in needed if each is not None}
         lane.under_way, lane.kept = batch, None
+        records = {id_: encode_dictionary(each) for id_, each in lane.dictionaries.items()}
         done = False
         while not done and lane.kept is None:
-            done = await self._send_frames(lane, batch, lane.dictionaries)
+            done = await self._send_frames(lane, batch, records)
         if done and lane.kept is not None:  # Kafka has them after all
             self._spool.sent(lane.partition, lane.kept)
         lane.under_way = ()
@@ -228,7 +228,7 @@ class Batcher:
         return outcome is not _Outcome.AWAY
 
     async def _send_frames(
-        self, lane: Lane, batch: Batch, dictionaries: Mapping[int, SeriesDictionary]
+        self, lane: Lane, batch: Batch, dictionaries: Mapping[int, bytes]
     ) -> bool:
         """Whether that is done: Kafka has them, or never will and they are counted as dropped.
 
@@ -254,18 +254,18 @@ class Batcher:
         return True
 
     async def _send_dictionaries(
-        self, lane: Lane, dictionaries: Mapping[int, SeriesDictionary]
+        self, lane: Lane, dictionaries: Mapping[int, bytes]
     ) -> dict[int, _Outcome]:
         """Send them together, and return when each is acknowledged or not taken."""
         outcomes = await asyncio.gather(
             *(
-                self._offer(lane, self._series, 0, dictionary_key(id_), encode_dictionary(each))
-                for id_, each in dictionaries.items()
+                self._offer(lane, self._series, 0, dictionary_key(id_), record)
+                for id_, record in dictionaries.items()
             )
         )
-        for dictionary, outcome in zip(dictionaries.values(), outcomes, strict=True):
+        for id_, outcome in zip(dictionaries, outcomes, strict=True):
             if outcome is _Outcome.TAKEN:
-                self._unsent.sent(dictionary)
+                self._unsent.sent(id_)
         return dict(zip(dictionaries, outcomes, strict=True))
 
     async def _offer(

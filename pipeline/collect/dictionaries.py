@@ -36,10 +36,11 @@ class UnsentDictionaries:
         """The dictionary that has to be sent before `frame`."""
         return self._unsent.get(frame.dictionary_id)
 
-    def sent(self, dictionary: SeriesDictionary) -> None:
-        self._unsent.pop(dictionary.id, None)
-        self._waiting.pop(dictionary.id, None)
-        if self._newest.get(dictionary.target.id) == dictionary.id:
+    def sent(self, dictionary_id: int) -> None:
+        """Kafka has it, perhaps from disk."""
+        dictionary = self._unsent.pop(dictionary_id, None)
+        self._waiting.pop(dictionary_id, None)
+        if dictionary is not None and self._newest.get(dictionary.target.id) == dictionary_id:
             del self._newest[dictionary.target.id]
 
     def left(self, frame: Frame) -> None:

@@ -2,7 +2,7 @@
 
     header   4 bytes WKB1, 4 bytes zero, 8 bytes: offset up to which everything was sent
     entry    4 bytes length of what follows the checksum, 4 bytes CRC-32 of it, its topic (1 byte),
-             a record
+             a record; a dictionary's is behind the 8 bytes of its id
 
 All numbers are little endian. Nothing is synchronised to the medium: a killed process loses
 nothing, a machine without power may lose the last seconds.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
+import struct
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.codec import (
-    decode_dictionary,
     decode_telemetry,
     encode_dictionary,
     encode_frames,
@@ -42,6 +42,7 @@ _LARGEST_SEGMENT = 8 * 1024 * 1024
 _SEGMENTS = 32
 """At least so many make up the limit, so that little is dropped at a time."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_ID = struct.Struct("<Q")
 _NUMBERED = "[0-9]" * 12 + SUFFIX
 _ASIDE = "damaged.aside"
 
@@ -65,8 +66,8 @@ class Taken(NamedTuple):
     """What comes next in a partition: the frames of a record, or a tick."""
 
     frames: list[tuple[Target, Frame]]
-    dictionaries: list[SeriesDictionary]
-    """To be sent before."""
+    dictionaries: dict[int, bytes]
+    """By their ids: records to be sent before."""
     tick: Tick | None
     end: Position
 
@@ -148,7 +149,7 @@ class Spool:
             return [
                 *(target_entry(target) for target in targets.values()),
                 *(
-                    (SERIES, encode_dictionary(dictionary))
+                    (SERIES, _ID.pack(dictionary.id) + encode_dictionary(dictionary))
                     for dictionary in dictionaries.values()
                     if dictionary.id not in segment.dictionaries
                 ),
@@ -285,7 +286,7 @@ class Spool:
 
 def _take(segment: Segment, max_bytes: int) -> Taken | None:
     """The next frames or tick of a segment; None: it has no more."""
-    taken = Taken([], [], None, Position(segment.number, segment.sent_to))
+    taken = Taken([], {}, None, Position(segment.number, segment.sent_to))
     size = 0
     entries = segment.read(segment.sent_to)
     while segment.pending and size < max_bytes:
@@ -298,7 +299,8 @@ def _take(segment: Segment, max_bytes: int) -> Taken | None:
         if entry is None:
             break
         if entry.topic == SERIES:
-            taken.dictionaries.append(decode_dictionary(entry.record))
+            (dictionary_id,) = _ID.unpack_from(entry.record)
+            taken.dictionaries[dictionary_id] = entry.record[_ID.size :]
         elif entry.topic == TELEMETRY:
             record = decode_telemetry(entry.record)
             if isinstance(record, Tick):

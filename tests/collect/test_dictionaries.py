@@ -22,7 +22,7 @@ def test_a_sent_dictionary_is_needed_no_more() -> None:
     unsent.enqueued(frame(a))
 
     assert unsent.needed_by(frame(a)) is a
-    unsent.sent(a)
+    unsent.sent(a.id)
 
     assert unsent.needed_by(frame(a)) is None
     assert len(unsent) == 0

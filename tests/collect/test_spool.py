@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.codec import decode_dictionary
 from pipeline.collect.spool import Spool, SpoolError
 from pipeline.model import Frame, Series, SeriesDictionary, Target, Tick
 
@@ -118,12 +119,13 @@ def test_dictionaries_that_kafka_lacks_are_there_once_before_their_frames(opened
 
     taken = spool.take(0, 200)
     assert taken is not None
-    assert {each.target for each in taken.dictionaries} == {A, B}
+    assert {decode_dictionary(each).target for each in taken.dictionaries.values()} == {A, B}
+    assert taken.dictionaries.keys() == DICTIONARIES.keys()
     spool.sent(0, taken.end)
     taken = spool.take(0, 200)
 
     assert taken is not None
-    assert taken.dictionaries == []
+    assert taken.dictionaries == {}
 
 
 def test_each_segment_has_the_dictionaries_that_its_frames_need(opened: Open) -> None:
@@ -141,7 +143,7 @@ def test_each_segment_has_the_dictionaries_that_its_frames_need(opened: Open) ->
         spool.sent(0, taken.end)
 
     assert len(seen) > 3
-    assert all(each == [dictionary(A)] for each in seen[1:])
+    assert all(each.keys() == {dictionary(A).id} for each in seen[1:])
 
 
 def test_what_waits_is_there_for_the_next_process_what_was_sent_is_not(opened: Open) -> None:
