@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import signal
 import sys
 
 import aiohttp
@@ -17,6 +16,7 @@ from pipeline.collect.discovery import CollectorConfig
 from pipeline.collect.producer import KafkaProducer
 from pipeline.collect.spool import SpoolError
 from pipeline.document import ConfigError
+from pipeline.ending import stop_on_signal
 from pipeline.selfmetrics import configure_logging, fields
 from pipeline.settings import Settings
 
@@ -48,10 +48,7 @@ def run(settings: Settings) -> int:
 
 async def _collect(settings: Settings, config: CollectorConfig) -> int:
     gc.freeze()  # what is loaded by now stays loaded: no need to look at it for garbage
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_on_signal()
     producer = KafkaProducer(connection_of(settings))
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session:

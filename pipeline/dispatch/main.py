@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sys
 import time
 from pathlib import Path
@@ -33,6 +32,7 @@ from pipeline.dispatch.marks import MarkReader
 from pipeline.dispatch.reading import keep_reading
 from pipeline.dispatch.store import Store, StoreError
 from pipeline.document import ConfigError
+from pipeline.ending import stop_on_signal
 from pipeline.receivers.webhook import Webhook
 from pipeline.rules.paths import rule_files
 from pipeline.selfmetrics import configure_logging, fields
@@ -109,10 +109,7 @@ def _to_ourselves(built_in: Config, settings: Settings) -> Config:
 
 
 async def _run(settings: Settings, config: Config) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_on_signal()
     clock = Clock(settings.clock)
     store = Store(settings.dispatch.database or f"sqlite:///{settings.data}/dispatch.db")
     try:

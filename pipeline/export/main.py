@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sys
 from typing import Self
 
@@ -16,6 +15,7 @@ from pipeline.api.http import ListenError, new_app, serve
 from pipeline.brokers import connection_of, explained, until_topics
 from pipeline.clock import Clock
 from pipeline.codec import CodecError, decode_alert, decode_dictionary, decode_signal
+from pipeline.ending import stop_on_signal
 from pipeline.export.store import Store
 from pipeline.model import ScoreBatch
 from pipeline.selfmetrics import configure_logging, fields
@@ -51,10 +51,7 @@ def run(settings: Settings) -> int:
 
 
 async def _run(settings: Settings) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_on_signal()
     async with Exporter(settings) as exporter:
         log.info("ready %s", fields(listen=f"{exporter.host}:{exporter.port}"))
         stopped = asyncio.create_task(stop.wait())

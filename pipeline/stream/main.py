@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ import faust
 from pipeline.api.http import ListenError, Server, serve, split_address
 from pipeline.brokers import connection_of, until_topics
 from pipeline.detect.table import default_detector
+from pipeline.ending import end_within, stop_on_signal
 from pipeline.model import Alert, partition_of
 from pipeline.promql.plan import Plan
 from pipeline.rules.document import Severity
@@ -196,10 +196,7 @@ def _member(settings: Settings, port: int) -> str:
 
 async def _run_app(app: faust.App, worker: Worker, observer: Observer) -> int:
     """Run until a signal (0), or until Faust gives up or gets on no more (1)."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_on_signal()
     await app.start()
     log.info(fields(event="started"))
     observing = asyncio.create_task(observer.run(), name="observer")
@@ -217,6 +214,7 @@ async def _run_app(app: faust.App, worker: Worker, observer: Observer) -> int:
             )
         return EXIT_OK
     finally:
+        end_within()  # whatever ended it, and whether or not the broker is there
         for task in (observing, stopping):
             task.cancel()
         await asyncio.gather(observing, stopping, return_exceptions=True)

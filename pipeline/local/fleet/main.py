@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sys
 import time
 
@@ -16,6 +15,7 @@ from pipeline.api.http import ListenError, serve
 from pipeline.brokers import connection_of
 from pipeline.clock import Clock
 from pipeline.collect.producer import KafkaProducer, SendError
+from pipeline.ending import stop_on_signal
 from pipeline.local.fleet import fault as client
 from pipeline.local.fleet.control import control_address, control_app
 from pipeline.local.fleet.fleet import Fleet
@@ -88,9 +88,7 @@ def fault(
 async def _run(settings: Settings, history_s: float) -> None:
     simulate = settings.simulate
     model, clock = FleetModel(simulate.nodes, simulate.seed), Clock(settings.clock)
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    stopped = stop_on_signal()
     if history_s:
         await _past(settings, model, clock, history_s, stopped)
     if not stopped.is_set():
