@@ -14,6 +14,10 @@ The receiver applies its own key: posts with an `Idempotency-Key` that it has se
 end it holds what was told against the schedule, and follows every scrape through Kafka's topics
 (chaos_account.py).
 
+`doubled_by_disagreement` is the part of `doubled` in which the second episode is Prometheus': on a
+machine that is too slow for its load the collector's scrapes time out where Prometheus' don't, and
+the two, seeing different data, disagree (the backstop's word is then delivered, marked).
+
 `recover_s` is the time until every process answers and the evaluation mark of every partition is
 less than 3 s old: from the kill, the end of a freeze, the broker's start after its minute.
 """
@@ -44,6 +48,7 @@ from chaos_account import Told, alerts_account, frames_account, read_traces
 from chaos_load import BREACH_S, JOB, LIMIT, QUEUE, TARGETS, TURN, breaches, instance_of
 from chaos_parts import Part, SmallDisk, answers_at, supervise
 
+from pipeline.alerts.referee import SOURCE_ANNOTATION
 from pipeline.codec import CodecError, decode_signal
 from pipeline.local.kafka_probe import answers
 from pipeline.local.ports import free_ports
@@ -118,7 +123,8 @@ class Receiver:
             labels = alert["labels"]
             if labels["alertname"] == "QueueTooLong":
                 place = labels["instance"], labels["queue"]
-                self.told.append(Told(key, alert["status"], *place, time.time()))
+                source = alert["annotations"].get(SOURCE_ANNOTATION, "")
+                self.told.append(Told(key, alert["status"], *place, time.time(), source))
         return web.Response()
 
 

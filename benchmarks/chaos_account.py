@@ -35,6 +35,9 @@ class Told(msgspec.Struct, frozen=True):
     instance: str
     queue: str
     at: float
+    source: str = ""
+    """`backstop` where Prometheus disagrees with a live worker: it saw what the collector's failed
+    scrapes didn't show."""
 
 
 class Traces(msgspec.Struct):
@@ -216,6 +219,7 @@ def alerts_account(
         if (*place, state) not in firsts
     ]
     doubled = [place for place, its in sorted(keys.items()) if len(its) > 1]
+    disagreed = {post.key for post in told if post.source}
     known = {(instance_of(breach.target), str(breach.queue)) for breach in schedule}
     false = sorted({place[:2] for place in keys} - known)
     delays = [
@@ -228,6 +232,11 @@ def alerts_account(
         "unseen": len(planted) - len(seen),
         "lost": len(lost),
         "doubled": sum(len(keys[place]) - 1 for place in doubled),
+        "doubled_by_disagreement": sum(
+            len(its) - 1
+            for place, its in keys.items()
+            if len(its) > 1 and keys.get((*place[:2], "firing"), set()) & disagreed
+        ),
         "false": len(false),
         "repeated_posts": len(told) - sum(len(its) for its in keys.values()),
         "delay_p50_s": round(float(np.quantile(delays, 0.5)), 2) if delays else None,
