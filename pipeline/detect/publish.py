@@ -17,6 +17,8 @@ Item = TypeVar("Item", bound=np.generic)
 def select_scores(batch: FrameBatch, scores: ScoreArray, threshold: float) -> ScoreBatch:
     """The scores at or above `threshold`, of the frames that have any; `scores` as the values."""
     high = np.flatnonzero(scores >= threshold)
+    if not len(high):
+        return merged(())
     frame_of = np.searchsorted(batch.offsets, high, side="right") - 1
     frames, starts = np.unique(frame_of, return_index=True)
     return ScoreBatch(

@@ -131,9 +131,11 @@ class Partition:
             dictionaries, batch.times_ms, batch.offsets, batch.values, keep
         )
         step.alerts = self.verdicts.frames(batch, keep, scores)
-        self._scores.append(select_scores(batch, scores, self._settings.publish_above))
-        if sum(map(len, self._scores)) >= _SCORED_FRAMES_AT_ONCE:
-            step.scores = self._take_scores()
+        chosen = select_scores(batch, scores, self._settings.publish_above)
+        if len(chosen):
+            self._scores.append(chosen)
+            if sum(map(len, self._scores)) >= _SCORED_FRAMES_AT_ONCE:
+                step.scores = self._take_scores()
         self._forwarding.forward(batch, keep, scores, step.forwarded)
         step.dictionaries, self._derived = self._derived, []
         kept = int(np.count_nonzero(keep))
