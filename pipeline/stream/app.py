@@ -20,6 +20,7 @@ from faust.types import TP, EventT, StreamT
 from pipeline.brokers import Connection
 from pipeline.settings import Settings
 from pipeline.stream.credentials import credentials_of
+from pipeline.stream.transport import PromptApp
 from pipeline.stream.underway import Effects, UnderWay
 
 SESSION_TIMEOUT_S = 10.0
@@ -44,7 +45,7 @@ def build_app(
     """The application of one worker; `member` is its identity in the consumer group."""
     folder = Path(settings.data) / f"faust-{member}"
     folder.mkdir(parents=True, exist_ok=True)
-    app = faust.App(
+    app = PromptApp(
         settings.topic("worker"),
         broker=";".join(f"aiokafka://{broker}" for broker in settings.brokers),
         broker_credentials=credentials_of(connection),
