@@ -8,8 +8,8 @@
 worker scores every sample and evaluates the public host rules and one rule that is broken on
 purpose: 20 times a second a random queue of a random target goes over its limit; half of them go
 back 5 s later. Every alert is a group of its own (`group_by: ['...']`, no group_wait). Real Kafka,
-worker and dispatcher, on this machine. Targets are introduced over the first 10 s; the alerts of the
-first 20 s warm the stack up and are not counted.
+worker and dispatcher, on this machine. Targets are introduced over the first 10 s; the alerts of
+the first 20 s warm the stack up and are not counted.
 
 Stages, by the time at which Kafka appended the record: sample -> telemetry -> alerts -> request.
 A canary process that only sleeps 5 ms at a time shows how long the machine itself stood still.

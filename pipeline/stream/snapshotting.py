@@ -64,9 +64,13 @@ class Snapshotting:
         self._one_at_a_time = asyncio.Lock()
 
     def is_due(self, topic: str, partition: int) -> bool:
-        """Whether to take one now; the first of a partition comes after one interval."""
+        """Whether to take one now; the first of a partition comes within one interval.
+
+        Partitions that are given together have their turns apart: while one is copied, the others
+        wait.
+        """
         place = (topic, partition)
-        due = self._due.setdefault(place, self._now() + self._interval)
+        due = self._due.setdefault(place, self._now() + self._interval * _turn(partition))
         return self._now() >= due and place not in self._writing
 
     def take(
@@ -117,3 +121,8 @@ class Snapshotting:
             WRITTEN_BYTES.labels(*place).set(size)
         finally:
             del self._writing[place]
+
+
+def _turn(partition: int) -> float:
+    """A part of the interval, far from those of the neighbours: multiples of the golden section."""
+    return 1.0 - (partition * 0.6180339887) % 1.0
