@@ -17,6 +17,7 @@ from pipeline.collect.producer import KafkaProducer
 from pipeline.collect.spool import SpoolError
 from pipeline.document import ConfigError
 from pipeline.ending import stop_on_signal
+from pipeline.ingest.prometheus_text import compile_parser
 from pipeline.selfmetrics import configure_logging, fields
 from pipeline.settings import Settings
 
@@ -47,6 +48,7 @@ def run(settings: Settings) -> int:
 
 
 async def _collect(settings: Settings, config: CollectorConfig) -> int:
+    compile_parser()
     gc.freeze()  # what is loaded by now stays loaded: no need to look at it for garbage
     stop = stop_on_signal()
     producer = KafkaProducer(connection_of(settings))

@@ -316,3 +316,10 @@ def _what_is_wrong(line: bytes, number: int) -> ParseError:
     if after.strip():
         return ParseError(number, "a time in ms, or the end of the line", after)
     return ParseError(number, "a number as value", value)
+
+
+def compile_parser() -> None:
+    """Compile the loops before the first scrape: cold, that takes many seconds."""
+    parser = TextParser()
+    for value in (1, 2):  # a layout is learned from the first, the second is read by the loops
+        parser.parse(f"# TYPE a gauge\na {value}.5\nb_total {value}e3\n".encode())
